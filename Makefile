@@ -1,0 +1,53 @@
+# make demo | test | check | bench | test-engine | lock
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+
+.PHONY: demo test check bench test-engine lock wheel-smoke clean
+
+# The runtime, from the lock, in $(VENV).
+$(BIN)/.runtime: requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --editable .
+	touch $@
+
+# The runtime and the tools of the tests.
+$(BIN)/.test: requirements-test.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes -r requirements-test.lock
+	$(PIP) install --no-build-isolation --no-deps --editable .
+	touch $@ $(BIN)/.runtime
+
+demo: $(BIN)/.runtime
+	$(BIN)/fleetmeter demo $(DEMO_FLAGS)
+
+test: $(BIN)/.test
+	$(BIN)/pytest -m "not engine" $(TEST_FLAGS)
+
+check: $(BIN)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(BIN)/.test
+	$(BIN)/python -m bench
+
+test-engine: $(BIN)/.test
+	$(BIN)/python tests/engine/environment.py
+	$(BIN)/pytest -m engine $(TEST_FLAGS)
+
+wheel-smoke: $(BIN)/.test
+	tests/contracts/wheel_smoke.sh $(BIN)/python
+
+# Exact versions and hashes for Python 3.11 and later; no registry address is written.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	--no-emit-find-links --no-annotate
+lock:
+	$(LOCK) pyproject.toml --extra all --output-file requirements.lock
+	$(LOCK) pyproject.toml --extra all --group test --constraint requirements.lock --output-file requirements-test.lock
+
+clean:
+	rm -rf $(VENV) var dist build .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,1 @@
+"""Rules, a pure state machine, a durable outbox and the notifiers that page people."""

@@ -1,0 +1,1 @@
+"""Questions and their answers: latency, SLOs, drift, cost, and the fleet simulator. SQL files and pure maths."""

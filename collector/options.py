@@ -1,0 +1,44 @@
+"""The `--db FILE | --url ADDRESS` options that every reading command takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from collector.errors import PermanentError
+
+if TYPE_CHECKING:
+    from collector.client import Client
+
+DEFAULT_URL = "http://127.0.0.1:8320"
+
+
+def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the parameters `db` and `url`; hand both to `open_data`."""
+    command = click.option(
+        "--url", envvar="FLEETMETER_URL", help=f"A collector's address.  [default: {DEFAULT_URL}]"
+    )(command)
+    return click.option(
+        "--db", type=click.Path(path_type=Path, dir_okay=False), envvar="FLEETMETER_DB",
+        help="A DuckDB file, with no collector running on it.",
+    )(command)
+
+
+def open_data(db: Path | None, url: str | None, *, write: bool = False) -> Client:
+    """Open the file, or else the collector at the address (default: the local one).
+
+    Raises:
+        PermanentError: both were named, or the file can't be opened (exit code 2).
+        RetryableError: no collector answers at the address (exit code 3).
+    """
+    from collector.client import FileClient, HttpClient
+
+    if db and url:
+        raise PermanentError("--db and --url exclude each other: name the file or the collector, not both")
+    if db:
+        return FileClient(db, write=write)
+    return HttpClient(url or DEFAULT_URL, token=os.environ.get("FLEETMETER_TOKEN"))

@@ -1,0 +1,1 @@
+"""The Streamlit boards. A page chooses, analytics read, a chart draws."""

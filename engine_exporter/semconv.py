@@ -1,0 +1,198 @@
+"""The closed list of every attribute and metric that fleetmeter emits or stores, with unit and meaning.
+
+OpenTelemetry GenAI names where they exist (semantic conventions 1.42), `infer.*` for the rest; ratios are 0-1, times are
+seconds, and input tokens include the cached ones. The collector maps attributes to columns by this list alone, so a name
+is added here and nowhere else. Imports nothing but the standard library: it runs inside engines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+SCOPE = "fleetmeter.engine_exporter"
+"""Instrumentation scope of our spans and metrics."""
+
+TRACESTATE_KEY = "fleetmeter"
+"""Set in `tracestate` of requests that we measure, so that the engine's own span is not taken for a second request."""
+
+
+class Outcome(StrEnum):
+    """How a request ended. A row of `requests` has exactly one."""
+
+    OK = "ok"
+    CLIENT_DISCONNECT = "client_disconnect"
+    REJECTED = "rejected"
+    ERROR = "error"
+    ENGINE_DEAD = "engine_dead"
+
+
+class Mode(StrEnum):
+    """How the work was asked for."""
+
+    LIVE = "live"
+    ASYNC = "async"
+    BATCH = "batch"
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute of a request span or of its resource."""
+
+    name: str
+    """The name on the wire."""
+    column: str
+    """The column of `requests` that it fills."""
+    type: str
+    """str, int, float, bool or strs (an array of strings, of which the first is stored)."""
+    unit: str
+    """UCUM unit, or "" where there is none."""
+    meaning: str
+    """What it says, in a sentence."""
+    resource: bool = False
+    """True where it stands on the resource rather than on the span (a span attribute still wins)."""
+
+
+# The presence of this attribute makes a span a row of `requests`.
+OUTCOME = "infer.request.outcome"
+
+TEAM = "infer.team"
+APP = "infer.app"
+USER_HASH = "infer.user.hash"
+API_KEY_HASH = "infer.api_key.hash"
+REQUEST_MODEL = "gen_ai.request.model"
+RESPONSE_MODEL = "gen_ai.response.model"
+ADAPTER = "infer.adapter"
+ENDPOINT = "http.route"
+MODE = "infer.request.mode"
+STREAM = "gen_ai.request.stream"
+FINISH_REASONS = "gen_ai.response.finish_reasons"
+ERROR_TYPE = "error.type"
+INPUT_TOKENS = "gen_ai.usage.input_tokens"
+CACHED_TOKENS = "gen_ai.usage.cache_read.input_tokens"
+OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+REASONING_TOKENS = "gen_ai.usage.reasoning.output_tokens"
+TTFT = "infer.latency.ttft_seconds"
+TPOT = "infer.latency.tpot_seconds"
+MAX_GAP = "infer.latency.max_gap_seconds"
+E2E = "infer.latency.e2e_seconds"
+QUEUE = "infer.latency.queue_seconds"
+PREFILL = "infer.latency.prefill_seconds"
+DECODE = "infer.latency.decode_seconds"
+PREEMPTIONS = "infer.preemptions_count"
+SOURCE = "infer.source"
+ESTIMATED = "infer.estimated"
+DEPLOYMENT = "infer.deployment"
+REPLICA = "infer.replica"
+CLUSTER = "k8s.cluster.name"
+REGION = "cloud.region"
+ENGINE = "infer.engine.name"
+ENGINE_VERSION = "infer.engine.version"
+GPU_TYPE = "infer.gpu.type"
+GPU_COUNT = "infer.gpu.count"
+HTTP_STATUS = "http.response.status_code"
+RESPONSE_ID = "gen_ai.response.id"
+OPERATION = "gen_ai.operation.name"
+
+REQUEST_ATTRIBUTES: tuple[Attribute, ...] = (
+    Attribute(OUTCOME, "outcome", "str", "", "How the request ended: ok, client_disconnect, rejected, error, engine_dead."),
+    Attribute(TEAM, "team", "str", "", "The team that is charged."),
+    Attribute(APP, "app", "str", "", "The application of that team."),
+    Attribute(USER_HASH, "user_hash", "str", "", "Salted hash of the end user's id."),
+    Attribute(API_KEY_HASH, "api_key_hash", "str", "", "Salted hash of the API key."),
+    Attribute(REQUEST_MODEL, "model", "str", "", "The base model that served the request."),
+    Attribute(ADAPTER, "adapter", "str", "", "The LoRA adapter asked for, if any."),
+    Attribute(ENDPOINT, "endpoint", "str", "", "The route, e.g. /v1/chat/completions."),
+    Attribute(MODE, "mode", "str", "", "live, async or batch."),
+    Attribute(STREAM, "stream", "bool", "", "Whether the client asked for a stream."),
+    Attribute(FINISH_REASONS, "finish_reason", "strs", "", "Why generation stopped: stop, length, abort, error …"),
+    Attribute(ERROR_TYPE, "error_type", "str", "", "The error's class or HTTP status, where there was one."),
+    Attribute(INPUT_TOKENS, "input_tokens", "int", "{token}", "Prompt tokens, the cached ones included."),
+    Attribute(CACHED_TOKENS, "cached_tokens", "int", "{token}", "Prompt tokens read from the prefix cache."),
+    Attribute(OUTPUT_TOKENS, "output_tokens", "int", "{token}", "Generated tokens, reasoning included."),
+    Attribute(REASONING_TOKENS, "reasoning_tokens", "int", "{token}", "Generated tokens that were reasoning."),
+    Attribute(TTFT, "ttft_seconds", "float", "s", "Arrival to first token."),
+    Attribute(TPOT, "tpot_seconds", "float", "s", "Mean time per output token after the first."),
+    Attribute(MAX_GAP, "max_gap_seconds", "float", "s", "The longest silence between two streamed chunks."),
+    Attribute(E2E, "e2e_seconds", "float", "s", "Arrival to last byte."),
+    Attribute(QUEUE, "queue_seconds", "float", "s", "Time waiting for the scheduler."),
+    Attribute(PREFILL, "prefill_seconds", "float", "s", "Scheduled to first token, in the engine."),
+    Attribute(DECODE, "decode_seconds", "float", "s", "First to last token, in the engine."),
+    Attribute(PREEMPTIONS, "preemptions_count", "int", "{preemption}", "How often the request was preempted."),
+    Attribute(SOURCE, "source", "str", "", "Who measured the row, e.g. vllm_exporter, vllm_span, simulator, import_azure."),
+    Attribute(ESTIMATED, "estimated", "bool", "", "True where a token count was inferred, not counted."),
+    Attribute(DEPLOYMENT, "deployment", "str", "", "The deployment that the replica belongs to.", resource=True),
+    Attribute(REPLICA, "replica", "str", "", "The server that answered.", resource=True),
+    Attribute(CLUSTER, "cluster", "str", "", "The cluster.", resource=True),
+    Attribute(REGION, "region", "str", "", "The cloud region or site.", resource=True),
+    Attribute(ENGINE, "engine", "str", "", "vllm, sglang …", resource=True),
+    Attribute(ENGINE_VERSION, "engine_version", "str", "", "The engine's version.", resource=True),
+    Attribute(GPU_TYPE, "gpu_type", "str", "", "The GPU model, e.g. H100-SXM5-80GB.", resource=True),
+    Attribute(GPU_COUNT, "gpu_count", "int", "{gpu}", "GPUs of the replica.", resource=True),
+)
+
+BY_NAME: dict[str, Attribute] = {attribute.name: attribute for attribute in REQUEST_ATTRIBUTES}
+BY_COLUMN: dict[str, Attribute] = {attribute.column: attribute for attribute in REQUEST_ATTRIBUTES}
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric series family under its canonical name."""
+
+    name: str
+    """The name on the wire and in `metric_series.name`."""
+    kind: str
+    """gauge, counter or histogram."""
+    unit: str
+    """UCUM unit."""
+    meaning: str
+    """What it says, in a sentence."""
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("gen_ai.server.time_to_first_token", "histogram", "s", "Arrival to first token."),
+    Metric("gen_ai.server.time_per_output_token", "histogram", "s", "Mean time per output token of a request."),
+    Metric("gen_ai.server.request.duration", "histogram", "s", "Arrival to last token."),
+    Metric("infer.engine.inter_token_latency", "histogram", "s", "Time between two engine steps' tokens of a request."),
+    Metric("infer.engine.queue_time", "histogram", "s", "Time waiting for the scheduler."),
+    Metric("infer.engine.prefill_time", "histogram", "s", "Scheduled to first token."),
+    Metric("infer.engine.decode_time", "histogram", "s", "First to last token."),
+    Metric("infer.engine.requests_running", "gauge", "{request}", "Requests in the execution batch."),
+    Metric("infer.engine.requests_waiting", "gauge", "{request}", "Requests waiting for the scheduler."),
+    Metric("infer.engine.kv_cache_usage_ratio", "gauge", "1", "Share of KV-cache blocks in use."),
+    Metric("infer.engine.input_tokens", "counter", "{token}", "Prompt tokens prefilled, the cached ones included."),
+    Metric("infer.engine.cached_tokens", "counter", "{token}", "Prompt tokens read from the prefix cache."),
+    Metric("infer.engine.output_tokens", "counter", "{token}", "Generated tokens."),
+    Metric("infer.engine.prefix_cache_queries", "counter", "{token}", "Tokens looked up in the prefix cache."),
+    Metric("infer.engine.prefix_cache_hits", "counter", "{token}", "Tokens found in the prefix cache."),
+    Metric("infer.engine.preemptions", "counter", "{preemption}", "Preemptions."),
+    Metric("infer.engine.requests_finished", "counter", "{request}", "Finished requests by finish reason."),
+    Metric("infer.exporter.requests", "counter", "{request}", "Requests that the exporter saw, by outcome."),
+    Metric("infer.exporter.dropped", "counter", "{span}", "Spans that the exporter dropped, by reason."),
+    Metric("up", "gauge", "1", "1 where the last scrape of the target succeeded, else 0."),
+)
+
+# vLLM's exposition name -> canonical name (vLLM 0.8 to 0.33, read from the released packages' metric sources).
+VLLM_METRICS: dict[str, str] = {
+    "vllm:time_to_first_token_seconds": "gen_ai.server.time_to_first_token",
+    "vllm:request_time_per_output_token_seconds": "gen_ai.server.time_per_output_token",
+    "vllm:e2e_request_latency_seconds": "gen_ai.server.request.duration",
+    "vllm:inter_token_latency_seconds": "infer.engine.inter_token_latency",
+    "vllm:time_per_output_token_seconds": "infer.engine.inter_token_latency",
+    "vllm:request_queue_time_seconds": "infer.engine.queue_time",
+    "vllm:request_prefill_time_seconds": "infer.engine.prefill_time",
+    "vllm:request_decode_time_seconds": "infer.engine.decode_time",
+    "vllm:num_requests_running": "infer.engine.requests_running",
+    "vllm:num_requests_waiting": "infer.engine.requests_waiting",
+    "vllm:kv_cache_usage_perc": "infer.engine.kv_cache_usage_ratio",
+    "vllm:gpu_cache_usage_perc": "infer.engine.kv_cache_usage_ratio",
+    "vllm:prompt_tokens_total": "infer.engine.input_tokens",
+    "vllm:prompt_tokens_cached_total": "infer.engine.cached_tokens",
+    "vllm:generation_tokens_total": "infer.engine.output_tokens",
+    "vllm:prefix_cache_queries_total": "infer.engine.prefix_cache_queries",
+    "vllm:prefix_cache_hits_total": "infer.engine.prefix_cache_hits",
+    "vllm:gpu_prefix_cache_queries_total": "infer.engine.prefix_cache_queries",
+    "vllm:gpu_prefix_cache_hits_total": "infer.engine.prefix_cache_hits",
+    "vllm:num_preemptions_total": "infer.engine.preemptions",
+    "vllm:request_success_total": "infer.engine.requests_finished",
+}
