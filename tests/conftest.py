@@ -1,0 +1,106 @@
+"""What a test may need from the machine: each need is a marker, and a test whose need is absent is skipped and says why.
+
+With FLEETMETER_CI=1 nothing may be skipped but tests marked `gpu`: the run fails and lists what was skipped.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CHROMIUM = Path("/usr/bin/chromium")
+SKIPPED = pytest.StashKey[list[tuple[str, str]]]()
+
+
+def shared_folder() -> Path:
+    """The public traces: the folder that FLEETMETER_SHARED names, or `../shared` beside the repository."""
+    named = os.environ.get("FLEETMETER_SHARED")
+    return Path(named).resolve() if named else ROOT.parent / "shared"
+
+
+def engine_python() -> Path:
+    """The interpreter of a vLLM environment: FLEETMETER_ENGINE_VENV, or the cached one that `make test-engine` makes."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    venv = Path(os.environ.get("FLEETMETER_ENGINE_VENV") or cache / "fleetmeter" / "engine-venv")
+    return venv / "bin" / "python"
+
+
+def absent_needs() -> dict[str, str]:
+    """Say for every marker whose need this machine does not have what is missing and where it was looked for."""
+    absent = {}
+    if not (shared_folder() / "data").is_dir():
+        absent["shared"] = (
+            f"no public traces at {shared_folder()}/data; name their folder with FLEETMETER_SHARED"
+        )
+    if not CHROMIUM.is_file():
+        absent["chromium"] = f"no browser at {CHROMIUM}; apt-get install chromium"
+    if not shutil.which("promtool"):
+        absent["prometheus"] = "promtool is not on the PATH; apt-get install prometheus"
+    if not (shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")):
+        absent["alertmanager"] = "no Alertmanager on the PATH; apt-get install prometheus-alertmanager"
+    if not engine_python().is_file():
+        absent["engine"] = (
+            f"no vLLM environment at {engine_python().parent.parent}; `make test-engine` makes it"
+        )
+    if not (shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists()):
+        absent["gpu"] = "no NVIDIA GPU"
+    return absent
+
+
+def pytest_configure(config):
+    config.stash[SKIPPED] = []
+
+
+def pytest_collection_modifyitems(items):
+    for marker, reason in absent_needs().items():
+        for item in items:
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of public traces and references; skips the test where it is absent."""
+    folder = shared_folder()
+    if not (folder / "data").is_dir():
+        pytest.skip(absent_needs()["shared"])
+    return folder
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and not item.get_closest_marker("gpu"):
+        item.config.stash[SKIPPED].append((item.nodeid, reason_of(report)))
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    report = yield
+    if report.skipped:
+        collector.config.stash[SKIPPED].append((collector.nodeid, reason_of(report)))
+    return report
+
+
+def reason_of(report) -> str:
+    return report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+
+
+def nothing_may_be_skipped() -> bool:
+    return os.environ.get("FLEETMETER_CI") == "1"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session, exitstatus):
+    if nothing_may_be_skipped() and session.config.stash[SKIPPED] and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if nothing_may_be_skipped() and config.stash[SKIPPED]:
+        terminalreporter.section("skipped, and FLEETMETER_CI=1 forbids it", red=True, bold=True)
+        for nodeid, reason in config.stash[SKIPPED]:
+            terminalreporter.line(f"{nodeid}: {reason}")
