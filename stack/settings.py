@@ -68,7 +68,12 @@ def load(file: str | Path | None) -> BaseModel:
     """
     import yaml
     from pydantic import create_model
-    from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+    from pydantic_settings import (
+        BaseSettings,
+        PydanticBaseSettingsSource,
+        SettingsConfigDict,
+        YamlConfigSettingsSource,
+    )
 
     if file is not None and not Path(file).is_file():
         raise ConfigurationError(f"no configuration file at {file}; name an existing YAML with --config")
@@ -112,7 +117,9 @@ def explain(error: ValidationError, model: type[BaseModel], origin: str) -> str:
         hint = ""
         if problem["type"] == "extra_forbidden":
             near = difflib.get_close_matches(path[-1], known_keys(model, path[:-1]), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(known_keys(model, path[:-1]))}"
+            hint = (
+                f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(known_keys(model, path[:-1]))}"
+            )
             lines.append(f"  {'.'.join(path)}: unknown key{hint}")
         else:
             lines.append(f"  {'.'.join(path) or '(top)'}: {problem['msg']} (got {problem['input']!r})")
@@ -126,5 +133,3 @@ def known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
         field = getattr(current, "model_fields", {}).get(part)
         current = field.annotation if field is not None else None
     return sorted(getattr(current, "model_fields", {}))
-
-
