@@ -1,4 +1,4 @@
-"""What a test may need from the machine: each need is a marker, and a test whose need is absent is skipped and says why.
+"""What a test may need from the machine: each need is a marker; without it the test is skipped and says why.
 
 With FLEETMETER_CI=1 nothing may be skipped but tests marked `gpu`: the run fails and lists what was skipped.
 """
@@ -21,19 +21,17 @@ def shared_folder() -> Path:
 
 
 def engine_python() -> Path:
-    """The interpreter of a vLLM environment: FLEETMETER_ENGINE_VENV, or the cached one that `make test-engine` makes."""
+    """The Python that has vLLM: in FLEETMETER_ENGINE_VENV, or in the environment of `make test-engine`."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     venv = Path(os.environ.get("FLEETMETER_ENGINE_VENV") or cache / "fleetmeter" / "engine-venv")
     return venv / "bin" / "python"
 
 
 def absent_needs() -> dict[str, str]:
-    """Say for every marker whose need this machine does not have what is missing and where it was looked for."""
+    """For every marker whose need this machine does not have: what is missing and where it was looked for."""
     absent = {}
     if not (shared_folder() / "data").is_dir():
-        absent["shared"] = (
-            f"no public traces at {shared_folder()}/data; name their folder with FLEETMETER_SHARED"
-        )
+        absent["shared"] = f"no public traces at {shared_folder()}/data; FLEETMETER_SHARED names them"
     if not CHROMIUM.is_file():
         absent["chromium"] = f"no browser at {CHROMIUM}; apt-get install chromium"
     if not shutil.which("promtool"):
@@ -41,9 +39,7 @@ def absent_needs() -> dict[str, str]:
     if not (shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")):
         absent["alertmanager"] = "no Alertmanager on the PATH; apt-get install prometheus-alertmanager"
     if not engine_python().is_file():
-        absent["engine"] = (
-            f"no vLLM environment at {engine_python().parent.parent}; `make test-engine` makes it"
-        )
+        absent["engine"] = f"no vLLM at {engine_python().parent.parent}; `make test-engine` installs it"
     if not (shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists()):
         absent["gpu"] = "no NVIDIA GPU"
     return absent
