@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "query": ("collector.commands:query", "Run read-only SQL."),
     "export": ("engine_exporter.commands:export", "Run the sidecar exporter beside an engine."),
     "catalog": ("engine_exporter.commands:catalog", "Check which metric names a live engine serves."),
-    "simulate": ("analytics.commands:simulate", "Simulate a fleet, with its ground truth."),
+    "simulate": ("analytics.simulator.command:simulate", "Simulate a fleet, with its ground truth."),
     "slo": ("analytics.commands:slo", "SLO status, reports and definition checks."),
     "cost": ("analytics.commands:cost", "Cost per team out of the GPU bill."),
     "drift": ("analytics.commands:drift", "Find what shifted against a stream's own past."),

@@ -1,0 +1,1 @@
+"""The fleet simulator: seeded, request by request, with the ground truth of what each request used."""
