@@ -6,6 +6,9 @@ from pathlib import Path
 
 import click
 
+from collector.importers.command import import_ as import_
+from collector.querying import query as query
+
 
 @click.command()
 @click.option(

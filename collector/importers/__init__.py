@@ -1,0 +1,1 @@
+"""Public traces and anybody's request logs, landed as rows of `requests`."""
