@@ -54,10 +54,9 @@ def query(
     finally:
         client.close()
     if output == "arrow":
-        click.get_binary_stream("stdout").write(rendering.to_arrow_stream(table))
+        sys.stdout.buffer.write(rendering.to_arrow_stream(table))
         return 0
-    writers = {"table": rendering.to_table_text, "json": rendering.to_json_text, "csv": rendering.to_csv_text}
-    for line in writers[output](table):
+    for line in rendering.to_lines(table, output):
         click.echo(line)
     if output == "table":
         click.echo(f"{table.num_rows:,} row{'' if table.num_rows == 1 else 's'}", err=True)

@@ -1,7 +1,7 @@
 """Writes a query's answer for people and programs: an aligned table, JSON, CSV or an Arrow stream.
 
-Nothing is rounded: decimals keep their digits, times their microseconds, and null stays apart from an empty text (`null`
-in tables and JSON; in CSV an empty cell, where an empty text is `""`).
+Nothing is rounded: decimals keep their digits, times their microseconds, and null stays apart from an empty text
+(`null` in tables and JSON; in CSV an empty cell, where an empty text is `""`).
 """
 
 from __future__ import annotations
@@ -71,6 +71,13 @@ def to_csv_text(table: pa.Table) -> Iterator[str]:
     yield ",".join(map(quote, table.column_names))
     for row in zip(*map(values, table.columns), strict=True):
         yield ",".join("" if value is None else quote(write_text(value)) for value in row)
+
+
+def to_lines(table: pa.Table, output: str) -> Iterator[str]:
+    """Write a table as `table`, `json` or `csv`, line by line."""
+    if output == "json":
+        return to_json_text(table)
+    return to_csv_text(table) if output == "csv" else to_table_text(table)
 
 
 def to_arrow_stream(table: pa.Table) -> bytes:

@@ -1,9 +1,10 @@
 """Arrival times of a stationary renewal process, seeded.
 
-Intervals are Gamma or Weibull with the mean 1/rate; the shape sets how bursty they are (Gamma: CV = 1/sqrt(shape)). A
-window begins at a random moment of a process that has always been running, so the first arrival is not an interval but
-what is left of one: U * L, with U uniform in 0-1 and L an interval drawn with weight proportional to its length. Without
-that, a window of a bursty process holds (CV^2 - 1)/2 arrivals too many on average; with it, exactly rate * duration.
+Intervals are Gamma or Weibull with the mean 1/rate; the shape sets how bursty they are (Gamma: CV = 1/sqrt(shape)).
+A window begins at a random moment of a process that has always been running, so the first arrival is not an interval
+but what is left of one: U * L, with U uniform in 0-1 and L an interval drawn with weight proportional to its length.
+Without that, a window of a bursty process holds (CV^2 - 1)/2 arrivals too many on average; with it, it holds
+rate * duration on average.
 
 L is drawn exactly: weighted by length, Gamma(k) is Gamma(k + 1), and Weibull(k) is the k-th root of Gamma(1 + 1/k).
 

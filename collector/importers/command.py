@@ -35,12 +35,9 @@ class FormatGroup(click.Group):
 
 
 def landing_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command its FILE, where to land and what to stamp; hand them on with `load` as they come."""
+    """Give a command its FILE, the database and the form of the summary."""
     for option in (
         click.option("--format", "output", type=click.Choice(["table", "json"]), default="table", show_default=True),
-        click.option("--model", help="The model, for rows that name none."),
-        click.option("--app", help="The application, for rows that name none."),
-        click.option("--team", help="The team that is charged, for rows that name none."),
         data_options,
         click.argument("file", type=click.Path(path_type=Path)),
     ):
@@ -48,7 +45,16 @@ def landing_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-strict_option = click.option("--strict", is_flag=True, help="Land nothing if any row can't be read.")
+def stamp_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command what to stamp onto rows that lack it, and `--strict`."""
+    for option in (
+        click.option("--strict", is_flag=True, help="Land nothing if any row can't be read."),
+        click.option("--model", help="The model, for rows that name none."),
+        click.option("--app", help="The application, for rows that name none."),
+        click.option("--team", help="The team that is charged, for rows that name none."),
+    ):
+        command = option(command)
+    return command
 
 
 def start_option(meaning: str) -> Callable[..., Any]:
@@ -106,7 +112,7 @@ def import_() -> None:
 
 @import_.command()
 @landing_options
-@strict_option
+@stamp_options
 def azure(file: Path, strict: bool, **landing: Any) -> int:
     """Azure LLM inference traces: TIMESTAMP, ContextTokens, GeneratedTokens."""
     from collector.importers import formats
@@ -116,7 +122,7 @@ def azure(file: Path, strict: bool, **landing: Any) -> int:
 
 @import_.command()
 @landing_options
-@strict_option
+@stamp_options
 @start_option("When the trace begins.  [default: 2024-01-01T00:00:00, a Monday]")
 def mooncake(file: Path, strict: bool, start: datetime | None, **landing: Any) -> int:
     """Mooncake traces: timestamp (ms), input_length, output_length, hash_ids.
@@ -130,7 +136,7 @@ def mooncake(file: Path, strict: bool, start: datetime | None, **landing: Any) -
 
 @import_.command()
 @landing_options
-@strict_option
+@stamp_options
 @start_option("When every run begins.  [default: 2024-01-01T00:00:00, a Monday]")
 def vtc(file: Path, strict: bool, start: datetime | None, **landing: Any) -> int:
     """VTC's multi-tenant benchmark: tenant, prompt_len, output_len, req_time_s, ttft_s, e2e_s, path.
@@ -145,7 +151,7 @@ def vtc(file: Path, strict: bool, start: datetime | None, **landing: Any) -> int
 
 @import_.command()
 @landing_options
-@strict_option
+@stamp_options
 @click.option("--map", "mapping", multiple=True, metavar="COLUMN=SOURCE[:UNIT]", help="Fill a column; repeat it.")
 @click.option("--keep", multiple=True, metavar="SOURCE", help="Keep a column of the file as an attribute; repeat it.")
 @start_option("What numeric times count from.  [default: 1970-01-01]")
@@ -178,6 +184,8 @@ def generic(
     type=click.Path(path_type=Path),
     help="Token distributions.  [default: client_token_pdfs.parquet beside FILE]",
 )
+@click.option("--model", help="A model of the category; none is needed where it has one only.")
+@click.option("--app", help="The application to write into every row.")
 @click.option("--category", default="language", show_default=True, help="language, reason or multimodal.")
 @click.option("--clients", metavar="IDS", callback=read_clients, help="Clients, e.g. 0,3,10-19.  [default: all]")
 @click.option(

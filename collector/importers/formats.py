@@ -73,9 +73,9 @@ def mooncake(start: datetime = DEFAULT_START) -> TraceFormat:
 def vtc(start: datetime = DEFAULT_START, run: str | None = None) -> TraceFormat:
     """VTC's fairness benchmarks of S-LoRA: tenant, lengths, arrival, TTFT and E2E.
 
-    The tenant is both team and adapter; the run's path is the deployment (every run begins at `start`). A latency of -1
-    marks a request that the server's rate limit turned away: it is `rejected`, and the tokens asked for, which were never
-    made, stay in `attributes` as `vtc.output_len`.
+    The tenant is both team and adapter; the run's path is the deployment (every run begins at `start`). A latency of
+    -1 marks a request that the server's rate limit turned away: it is `rejected`, and the tokens asked for, which were
+    never made, stay in `attributes` as `vtc.output_len`.
     Source: https://github.com/Ying1123/VTC-artifact (Apache-2.0), fair_bench/run_exp.py.
     """
 

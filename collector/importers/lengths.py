@@ -40,7 +40,7 @@ class LengthTables:
     def draw(
         self, random: np.random.Generator, client: int, at_seconds: int, field: str, rows: int
     ) -> NDArray[np.int64] | None:
-        """Draw counts from the client's distribution of that time, or else of the last window before, or the first after.
+        """Draw counts from the client's distribution of that time, else of the last before it, else of the first.
 
         Returns:
             `rows` counts, or None where the data has no such distribution of the client.
@@ -54,7 +54,8 @@ class LengthTables:
         begin, end = windows[known[max(bisect_right(known, at_seconds) - 1, 0)]]
         heights = np.cumsum(self._weights[begin:end])
         places = np.searchsorted(heights, random.random(rows) * heights[-1], side="right")
-        return self._bins[begin:end][places]
+        drawn: NDArray[np.int64] = self._bins[begin:end][places]
+        return drawn
 
     def draw_sums(
         self, random: np.random.Generator, client: int, at_seconds: int, field: str, counts: NDArray[np.int64]

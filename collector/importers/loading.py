@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from collector.errors import CollectorError, PermanentError
@@ -141,7 +140,7 @@ def land_rows(client: Client, rows: Iterable[Mapping[str, Any]], report: Report,
     """Land rows in chunks and count the new ones.
 
     Raises:
-        CollectorError: as the client's, with how far it came; running the same import again takes it up where it broke off.
+        CollectorError: as the client's, with how far it came; the same import again takes it up where it broke off.
     """
     for chunk in in_chunks(rows, chunk_rows):
         try:
@@ -164,8 +163,3 @@ def in_chunks(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Map
             chunk = []
     if chunk:
         yield chunk
-
-
-def describe_file(path: Path) -> str:
-    """Name a file in a report by its last part: reports travel, machine paths should not."""
-    return path.name

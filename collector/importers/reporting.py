@@ -9,7 +9,7 @@ import click
 import pyarrow as pa
 
 from collector.importers.loading import Report
-from collector.rendering import to_json_text, to_table_text
+from collector.rendering import to_lines
 
 
 def progress_bar(length: int, label: str) -> Any:
@@ -22,7 +22,7 @@ def tell(report: Report, output: str) -> int:
     tell_faults(report)
     click.echo(summary(report), err=True)
     table = pa.table({name: [value] for name, value in figures(report).items()})
-    for line in to_json_text(table) if output == "json" else to_table_text(table):
+    for line in to_lines(table, output):
         click.echo(line)
     return 1 if report.rows_skipped else 0
 

@@ -52,14 +52,8 @@ def complete(row: Mapping[str, Any]) -> dict[str, Any]:
         done["e2e_seconds"] = (done["ended_at"] - done["started_at"]).total_seconds()
     if (e2e := done.get("e2e_seconds")) is not None and e2e < 0:
         raise ValueError("it ended before it started")
-    first, tokens = done.get("ttft_seconds"), done.get("output_tokens")
-    if (
-        done.get("tpot_seconds") is None
-        and e2e is not None
-        and first is not None
-        and (tokens or 0) > 1
-        and e2e >= first
-    ):
+    first, tokens = done.get("ttft_seconds"), done.get("output_tokens") or 0
+    if done.get("tpot_seconds") is None and e2e is not None and first is not None and tokens > 1 and e2e >= first:
         done["tpot_seconds"] = (e2e - first) / (tokens - 1)
     return done
 

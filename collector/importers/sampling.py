@@ -31,7 +31,6 @@ def sample_servegen(
     scale: float,
     seed: int,
     start: datetime | None,
-    team: str | None,
     app: str | None,
     db: Path | None,
     url: str | None,
@@ -41,13 +40,12 @@ def sample_servegen(
     choice = Choice(category, model, clients, begin_seconds, end_seconds, scale, seed, start or DEFAULT_START)
     data = ServeGen(file, pdfs or file.parent / PDFS_FILE, choice)
     report = Report("servegen", file.name)
-    stamps = {name: value for name, value in (("team", team), ("app", app)) if value}
     begin, end = data.seconds()
     client = open_data(db, url, write=True)
     try:
         with progress_bar(end - begin, f"sampling {data.model}") as bar:
-            limited = Limited(data, report, max_rows, lambda at: bar.update(at - begin - bar.pos))
-            land_rows(client, ({**row, **stamps} for row in limited), report)
+            limited = Limited(data, report, max_rows, lambda at: bar.update(int(at - begin - bar.pos)))
+            land_rows(client, ({**row, "app": app} for row in limited), report)
     finally:
         client.close()
     for note in limited.notes():
@@ -58,7 +56,7 @@ def sample_servegen(
 class Limited:
     """The sampled rows, up to a number, counted as they pass."""
 
-    def __init__(self, data: ServeGen, report: Report, max_rows: int, progress: Callable[[int], None]) -> None:
+    def __init__(self, data: ServeGen, report: Report, max_rows: int, progress: Callable[[float], None]) -> None:
         self.data, self.report, self.max_rows, self.progress = data, report, max_rows, progress
         self.cut = False
         self.without_tokens = 0

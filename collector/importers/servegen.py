@@ -1,9 +1,10 @@
 """ServeGen: request rows sampled from published arrival rates and length distributions of production clients.
 
 The dataset holds no requests. For every client and window of 600 s it has a rate, an interval distribution (Gamma or
-Weibull) and its shape; for every client and window of 6 h it has distributions of token counts. Rows are drawn from them:
-arrivals as a stationary renewal process (see `arrivals`), lengths independently of each other and of the arrivals. A
-client's window is drawn from a seed of its own, so a slice of time or of clients gives the same requests as the whole.
+Weibull) and its shape; for every client and window of 6 h it has distributions of token counts. Rows are drawn from
+them: arrivals as a stationary renewal process (see `arrivals`), lengths independently of each other and of the
+arrivals. A client's window is drawn from a seed of its own, so a slice of time or of clients gives the same requests as
+the whole.
 
 Source: https://github.com/alibaba/ServeGen (Apache-2.0); Xiang et al., arXiv:2505.09999.
 """
@@ -112,7 +113,8 @@ class ServeGen:
             filters=[("category", "=", choice.category), ("model", "=", self.model), ("rate_rps", ">", 0)],
         ).sort_by([("t_s", "ascending"), ("client_id", "ascending")])
         known = set(table["client_id"].to_pylist())
-        if unknown := (choice.clients or set()) - known:
+        unknown = (choice.clients or frozenset()) - known
+        if unknown:
             raise PermanentError(
                 f"{self.model} has no client {', '.join(map(str, sorted(unknown)))}; its clients are "
                 f"{min(known)} to {max(known)}"
