@@ -1,0 +1,1 @@
+"""The pages: each chooses what to ask and where it stands on the page."""

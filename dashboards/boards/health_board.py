@@ -1,0 +1,5 @@
+"""Page."""
+
+
+def show() -> None:
+    """Draw the page."""

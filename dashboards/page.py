@@ -1,0 +1,185 @@
+"""What every page starts with: its title, how fresh the data is, the window and the model, and what to do where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from dashboards import formats, panels, reads
+from dashboards.errors import BadLink
+from dashboards.palette import Palette
+from dashboards.status import Status, limits
+from dashboards.window import DEFAULT_RANGE, RANGES, Window, choose_window
+
+if TYPE_CHECKING:
+    from analytics.health import TelemetryHealth
+
+ALL_MODELS = "All models"
+
+EMPTY = """
+#### No requests have landed yet
+
+The collector answers, and its tables are empty. Three ways to see something here:
+
+- **your own fleet**: run vLLM with the fleetmeter exporter, or send OTLP spans to the collector's port 4318
+- **a simulated fleet**: `fleetmeter simulate demo --url {url}`
+- **a public trace**: `fleetmeter import azure FILE --url {url}`
+
+This page looks again when it is reloaded.
+"""
+
+DOWN = """
+#### No data source
+
+{problem}
+
+- start a collector: `fleetmeter collect`
+- or read another one: `fleetmeter dash --url http://HOST:8320`
+- or read a file that no collector holds: `fleetmeter dash --db FILE`
+
+This page looks again when it is reloaded.
+"""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a page shows."""
+
+    window: Window
+    model: str | None
+    """One model, or None for all."""
+    now: datetime
+    """The end of what is shown: the time, or where the data ends."""
+    palette: Palette
+    health: TelemetryHealth
+
+
+def live_page(title: str, body: Callable[[View], None], *, badges: Callable[[View], list[str]] | None = None) -> None:
+    """Run a page with window, model and Live controls; a live page reads again every few seconds."""
+    seconds = reads.current().refresh_seconds
+    live = bool(st.session_state.get("live")) if "live" in st.session_state else st.query_params.get("live") == "true"
+
+    def run() -> None:
+        view = _open(title, badges)
+        if bool(st.session_state.get("live")) != live:
+            st.rerun()
+        body(view)
+
+    st.fragment(run, run_every=seconds if live else None)()
+
+
+def _open(title: str, badges: Callable[[View], list[str]] | None) -> View:
+    first, last = available()
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f"### {title}", width="content")
+        freshness = st.container(width="content")
+        st.space("stretch")
+        range_name = st.segmented_control(
+            "Range",
+            list(RANGES),
+            default=DEFAULT_RANGE,
+            required=True,
+            key="range",
+            bind="query-params",
+            persist_state="session",
+            label_visibility="collapsed",
+            on_change=forget_zoom,
+        )
+        model = choose_model()
+        st.toggle(
+            f"Live {reads.current().refresh_seconds} s",
+            key="live",
+            bind="query-params",
+            persist_state="session",
+            width="content",
+        )
+    window = window_of(range_name, last)
+    view = View(window, model, window.end, panels.theme(), reads.telemetry_health(window.end))
+    with freshness:
+        st.markdown(" ".join([*(badges(view) if badges else []), *freshness_badges(view, last)]), width="content")
+    if window.fixed:
+        zoom_notice(window)
+    return view
+
+
+def available() -> tuple[datetime, datetime]:
+    """Return the first and the last arrival; where there is none, or no source, say what to do and stop the page."""
+    try:
+        first, last = reads.extent()
+    except Exception as error:
+        if getattr(error, "exit_code", None) is None:
+            raise
+        st.markdown(DOWN.format(problem=panels.escape(str(error))))
+        st.stop()
+    if first is None or last is None:
+        st.markdown(EMPTY.format(url=reads.current().collector_url))
+        st.stop()
+    return first, last
+
+
+def choose_model() -> str | None:
+    """Offer the models that requests were for; a link to one that is gone shows all."""
+    options = [ALL_MODELS, *reads.models()]
+    chosen = st.selectbox(
+        "Model",
+        options,
+        key="model",
+        bind="query-params",
+        persist_state="session",
+        label_visibility="collapsed",
+        width=190,
+    )
+    return None if chosen in (None, ALL_MODELS) or chosen not in options else chosen
+
+
+def window_of(range_name: str | None, last: datetime) -> Window:
+    """Choose the page's window; a link that makes no sense says so, and the newest data is shown."""
+    rules = {
+        "now": reads.clock(),
+        "last_data_at": last,
+        "tick_seconds": reads.current().refresh_seconds,
+        "anchor_after_seconds": limits()["anchor_after_seconds"].page,
+    }
+    try:
+        return choose_window(range_name, st.query_params.to_dict(), **rules)  # type: ignore[arg-type]
+    except BadLink as error:
+        st.warning(panels.escape(str(error)), icon=":material/link_off:")
+        return choose_window(range_name, {}, **rules)  # type: ignore[arg-type]
+
+
+def freshness_badges(view: View, last: datetime) -> list[str]:
+    """Say up to when the page tells, and how far ingest is behind: always, on every page."""
+    lag = (reads.clock() - (view.health.last_received_at or last)).total_seconds()
+    status = limits()["ingest_lag_seconds"].judge(lag)
+    colour = {Status.OK: "green"}.get(status, status.colour)
+    icon = status.icon or ":material/check:"
+    as_of = f":gray-badge[:material/schedule: as of {view.now:%Y-%m-%d %H\\:%M\\:%S} UTC]"
+    return [f":{colour}-badge[{icon} ingest lag {formats.age(lag)}]", as_of]
+
+
+def zoom_notice(window: Window) -> None:
+    """Say that a link or a brush fixed the window, and offer the way back."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        text = (
+            f"{formats.moment(window.start, seconds_shown=True)} – {formats.moment(window.end, seconds_shown=True)} UTC"
+        )
+        st.markdown(f":blue-badge[:material/zoom_in: {text.replace(':', chr(92) + ':')}]", width="content")
+        st.button("Back to the newest", on_click=forget_zoom, type="tertiary", icon=":material/close:")
+
+
+def forget_zoom() -> None:
+    """Let the window move with the clock again."""
+    for name in ("from", "to"):
+        if name in st.query_params:
+            del st.query_params[name]
+
+
+def zoom(start: datetime, end: datetime) -> None:
+    """Fix the window in the link, stop Live, and run the page again."""
+    st.query_params.update({"from": start.isoformat(timespec="seconds"), "to": end.isoformat(timespec="seconds")})
+    st.session_state["live"] = False
+    st.rerun()

@@ -1,0 +1,87 @@
+"""What the pages read: analytics' functions, cached and shared by all sessions. The only module that holds a client.
+
+A read is cached by its arguments and by what it reads from; windows end on a tick, so sessions that look at the same thing
+share it. Frames stay polars here and reach Streamlit as Arrow: `to_pandas` in a server can deadlock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import streamlit as st
+
+from analytics import cost, health, latency, slo
+from collector.client import Client
+from collector.options import open_data
+from dashboards import serving
+from dashboards.config import DashboardsConfig
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+KEEP_SECONDS = 60
+
+
+def current() -> DashboardsConfig:
+    """What this process serves."""
+    return serving.current().dashboards
+
+
+def clock() -> datetime:
+    """The time, naive UTC."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def source() -> str:
+    """What is read: a file or an address. A part of every cache key."""
+    return f"db:{current().db}" if current().db else current().collector_url
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def client(of: str) -> Client:
+    """Open the file, or the connection to the collector, once per process."""
+    return open_data(current().db, None) if of.startswith("db:") else open_data(None, of)
+
+
+@st.cache_data(ttl=KEEP_SECONDS, max_entries=256, show_spinner=False)
+def _kept(of: str, name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    return _READS[name](client(of), *arguments, **options)
+
+
+_READS: dict[str, Callable[..., Any]] = {}
+
+
+def shared(read: Callable[Concatenate[Client, P], R]) -> Callable[P, R]:
+    """Let all sessions share a read; the client is filled in."""
+    name = f"{read.__module__}.{read.__qualname__}"
+    _READS[name] = read
+
+    def ask(*arguments: P.args, **options: P.kwargs) -> R:
+        answer: R = _kept(source(), name, arguments, options)
+        return answer
+
+    return ask
+
+
+extent = shared(latency.extent)
+models = shared(latency.models)
+teams = shared(latency.teams)
+latency_buckets = shared(latency.latency_buckets)
+engine_buckets = shared(latency.engine_buckets)
+fleet_summary = shared(latency.fleet_summary)
+replica_table = shared(latency.replica_table)
+requests_page = shared(latency.requests_page)
+trace = shared(latency.trace)
+events_between = shared(latency.events_between)
+slo_statuses = shared(slo.slo_statuses)
+budget_history = shared(slo.budget_history)
+cost_report = shared(cost.cost_report)
+budgets_used = shared(cost.budgets_used)
+telemetry_health = shared(health.telemetry_health)
+
+
+def slo_definitions() -> tuple[slo.SloDefinition, ...]:
+    """The SLO definitions that this process serves."""
+    return slo.load_definitions(serving.current().analytics.slos_file)

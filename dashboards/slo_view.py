@@ -1,0 +1,115 @@
+"""How SLOs look wherever they are shown: worst first, by the definitions' own thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from dashboards import formats, panels, reads
+from dashboards.status import Status, limits, worst
+
+if TYPE_CHECKING:
+    from analytics.slo import SloStatus
+
+SLI_TITLES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E", "availability": "errors"}
+
+
+def statuses(now: datetime, model: str | None = None) -> list[SloStatus]:
+    """Every SLO's status, the least budget left first; what can't be measured stands last."""
+    found = reads.slo_statuses(now, reads.slo_definitions())
+    return sorted((one for one in found if model in (None, one.model)), key=urgency)
+
+
+def urgency(status: SloStatus) -> tuple[bool, float, str, str]:
+    """Sort key: least budget left first, no data last."""
+    left = status.budget_left_ratio
+    return (left is None, left if left is not None else 0.0, status.model, status.slo.name)
+
+
+def threshold_seconds(sli: str, model: str | None) -> float | None:
+    """The strictest threshold that an SLO sets for a model; of all models together where none is chosen."""
+    found = [
+        slo.threshold_seconds
+        for slo in reads.slo_definitions()
+        if slo.sli == sli and slo.team is None and slo.threshold_seconds and slo.model in (None, model)
+    ]
+    return min(found, default=None)
+
+
+def against_threshold(value: float | None, threshold: float | None) -> Status:
+    """Judge a latency by its SLO's threshold; without one there is nothing to judge it by."""
+    if threshold is None:
+        return Status.UNKNOWN if value is None else Status.OK
+    return limits()["of_threshold_ratio"].scaled(threshold).judge(value)
+
+
+def judge(status: SloStatus) -> Status:
+    """The worse of the budget that is left and of how fast it burns in the last hour."""
+    if status.no_data:
+        return Status.UNKNOWN
+    of = limits()
+    burn = status.burn_rates.get("1h")
+    burning = of["burn_rate"].judge(burn) if burn is not None else Status.OK
+    return worst(of["budget_left_ratio"].judge(status.budget_left_ratio), burning)
+
+
+def title(status: SloStatus) -> str:
+    """A short name: the model and what is measured, with the threshold where there is one."""
+    return f"{status.model} {SLI_TITLES.get(status.slo.sli, status.slo.sli)}"
+
+
+def left_text(ratio: float | None) -> str:
+    """The budget that is left, or by how much it is overspent."""
+    if ratio is None:
+        return "no data"
+    return f"{ratio:.0%}" if ratio >= -9.995 else f"−{abs(ratio):,.0f}×"
+
+
+def empty_text(status: SloStatus) -> str:
+    """When the budget will be spent at the last hour's burn."""
+    if status.budget_left_ratio is not None and status.budget_left_ratio <= 0:
+        return "now"
+    return formats.seconds(status.exhausted_in_seconds)
+
+
+def burn_text(rate: float | None) -> str:
+    """A burn rate: 14.8×."""
+    return formats.ABSENT if rate is None else f"{rate:.1f}×" if rate < 100 else f"{rate:,.0f}×"
+
+
+def budget_table(found: Sequence[SloStatus], *, key: str) -> None:
+    """A row per SLO: bar of the budget left, burn in the last hour, when it is empty."""
+    import polars as pl
+
+    if not found:
+        panels.quiet("No SLO covers this model.")
+        return
+    rows = [
+        {
+            "slo": title(one),
+            "bar": None if one.budget_left_ratio is None else min(max(one.budget_left_ratio, 0.0), 1.0),
+            "left": left_text(one.budget_left_ratio),
+            "burn": burn_text(one.burn_rates.get("1h")),
+            "empty": empty_text(one),
+        }
+        for one in found
+    ]
+    config = st.column_config
+    panels.table(
+        pl.DataFrame(
+            rows, schema={"slo": pl.String, "bar": pl.Float64, "left": pl.String, "burn": pl.String, "empty": pl.String}
+        ),
+        {
+            "slo": config.TextColumn("SLO"),
+            "bar": config.ProgressColumn("Budget", min_value=0.0, max_value=1.0, format=" ", color="auto", width=70),
+            "left": config.TextColumn("Left", width=60, alignment="right"),
+            "burn": config.TextColumn("Burn 1 h", width=64, alignment="right"),
+            "empty": config.TextColumn("Empty in", width=70, alignment="right"),
+        },
+        key=key,
+        alt="Error budgets, worst first",
+        most_rows=9,
+    )
