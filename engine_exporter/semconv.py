@@ -93,9 +93,18 @@ GPU_COUNT = "infer.gpu.count"
 HTTP_STATUS = "http.response.status_code"
 RESPONSE_ID = "gen_ai.response.id"
 OPERATION = "gen_ai.operation.name"
+CHOICES = "gen_ai.request.choice.count"
+CLIENT_REQUEST_ID = "infer.request.client_id"
+MODEL_ASKED = "infer.request.model_asked"
+SEQUENCES = "infer.request.sequences_count"
+PREFILLED_TOKENS = "infer.request.prefilled_tokens"
+PROMPT_TOKENS = "infer.request.prompt_tokens"
+LOST_COUNT = "infer.exporter.dropped_count"
 
 REQUEST_ATTRIBUTES: tuple[Attribute, ...] = (
-    Attribute(OUTCOME, "outcome", "str", "", "How the request ended: ok, client_disconnect, rejected, error, engine_dead."),
+    Attribute(
+        OUTCOME, "outcome", "str", "", "How the request ended: ok, client_disconnect, rejected, error, engine_dead."
+    ),
     Attribute(TEAM, "team", "str", "", "The team that is charged."),
     Attribute(APP, "app", "str", "", "The application of that team."),
     Attribute(USER_HASH, "user_hash", "str", "", "Salted hash of the end user's id."),
@@ -119,7 +128,9 @@ REQUEST_ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute(PREFILL, "prefill_seconds", "float", "s", "Scheduled to first token, in the engine."),
     Attribute(DECODE, "decode_seconds", "float", "s", "First to last token, in the engine."),
     Attribute(PREEMPTIONS, "preemptions_count", "int", "{preemption}", "How often the request was preempted."),
-    Attribute(SOURCE, "source", "str", "", "Who measured the row, e.g. vllm_exporter, vllm_span, simulator, import_azure."),
+    Attribute(
+        SOURCE, "source", "str", "", "Who measured the row, e.g. vllm_exporter, vllm_span, simulator, import_azure."
+    ),
     Attribute(ESTIMATED, "estimated", "bool", "", "True where a token count was inferred, not counted."),
     Attribute(DEPLOYMENT, "deployment", "str", "", "The deployment that the replica belongs to.", resource=True),
     Attribute(REPLICA, "replica", "str", "", "The server that answered.", resource=True),
@@ -129,6 +140,26 @@ REQUEST_ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute(ENGINE_VERSION, "engine_version", "str", "", "The engine's version.", resource=True),
     Attribute(GPU_TYPE, "gpu_type", "str", "", "The GPU model, e.g. H100-SXM5-80GB.", resource=True),
     Attribute(GPU_COUNT, "gpu_count", "int", "{gpu}", "GPUs of the replica.", resource=True),
+)
+
+# Attributes of a request span that fill no column of their own: they are kept in `requests.attributes`.
+FURTHER_ATTRIBUTES: tuple[Attribute, ...] = (
+    Attribute(HTTP_STATUS, "", "int", "", "The HTTP status that the client got; a stream's error comes after its 200."),
+    Attribute(RESPONSE_ID, "", "str", "", "The engine's id of the request."),
+    Attribute(OPERATION, "", "str", "", "chat, text_completion, embeddings, rerank …"),
+    Attribute(CHOICES, "", "int", "{choice}", "Choices asked for (`n`), where there is more than one sequence."),
+    Attribute(CLIENT_REQUEST_ID, "", "str", "", "The client's own X-Request-Id."),
+    Attribute(
+        MODEL_ASKED, "", "str", "", "The model name in the request, where it is not the base model's or the adapter's."
+    ),
+    Attribute(
+        SEQUENCES, "", "int", "{sequence}", "Sequences that the engine ran for this request, where more than one."
+    ),
+    Attribute(
+        PREFILLED_TOKENS, "", "int", "{token}", "Prompt tokens as the engine counts them: once for every choice."
+    ),
+    Attribute(PROMPT_TOKENS, "", "int", "{token}", "Length of a prompt whose prefill was not finished."),
+    Attribute(LOST_COUNT, "", "int", "{span}", "Spans that this process has dropped so far, where there are any."),
 )
 
 BY_NAME: dict[str, Attribute] = {attribute.name: attribute for attribute in REQUEST_ATTRIBUTES}
@@ -169,6 +200,11 @@ METRICS: tuple[Metric, ...] = (
     Metric("infer.engine.requests_finished", "counter", "{request}", "Finished requests by finish reason."),
     Metric("infer.exporter.requests", "counter", "{request}", "Requests that the exporter saw, by outcome."),
     Metric("infer.exporter.dropped", "counter", "{span}", "Spans that the exporter dropped, by reason."),
+    Metric("infer.exporter.sent", "counter", "{span}", "Spans that the collector has acknowledged."),
+    Metric("infer.exporter.queued", "gauge", "{span}", "Spans that wait to be sent."),
+    Metric(
+        "infer.exporter.faults", "counter", "{fault}", "Errors of the exporter itself, swallowed for the engine's sake."
+    ),
     Metric("up", "gauge", "1", "1 where the last scrape of the target succeeded, else 0."),
 )
 

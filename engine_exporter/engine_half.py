@@ -1,0 +1,239 @@
+"""The engine's half of a request: what vLLM counted and timed, kept until the HTTP half asks for it.
+
+vLLM's statistics classes are not a stable interface, so every field is read by name with a default. A field that a
+version lacks is None, never 0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_KEY = re.compile(r"[0-9a-f]{32}")
+
+
+def join_key(engine_request_id: str) -> str:
+    """The 32 hex digits that an engine's id is built around.
+
+    >>> join_key("cmpl-0af7651916cd43dd8448eb211c80319c-0")
+    '0af7651916cd43dd8448eb211c80319c'
+    """
+    match = _KEY.search(engine_request_id)
+    return match.group() if match else engine_request_id
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedSequence:
+    """One generated sequence (one prompt, one choice) as the engine saw it."""
+
+    request_id: str
+    """The engine's id; the choices of one prompt share it."""
+    finish_reason: str | None
+    """stop, length, abort, error, repetition; None while it runs."""
+    input_tokens: int | None
+    """Prompt tokens, the cached ones included; None where prefill was not reported."""
+    cached_tokens: int | None
+    output_tokens: int | None
+    queue_seconds: float | None
+    prefill_seconds: float | None
+    decode_seconds: float | None
+    ttft_seconds: float | None
+    """Arrival in the API process to first token."""
+    preemptions_count: int | None
+    adapter: str | None = None
+    prompt_tokens: int | None = None
+    """Length of the prompt, prefilled or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineHalf:
+    """All sequences of one HTTP request together."""
+
+    input_tokens: int | None = None
+    """Prompt tokens, every prompt once, as `usage` counts them."""
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    prefilled_tokens: int | None = None
+    """Prompt tokens as the engine counts them: once for every choice."""
+    prompt_tokens: int | None = None
+    """Length of the prompts, prefilled or not."""
+    queue_seconds: float | None = None
+    prefill_seconds: float | None = None
+    decode_seconds: float | None = None
+    ttft_seconds: float | None = None
+    tpot_seconds: float | None = None
+    preemptions_count: int | None = None
+    finish_reasons: tuple[str, ...] = ()
+    adapter: str | None = None
+    sequences_count: int = 0
+
+
+def of_finished(stats: Any) -> GeneratedSequence:
+    """Read one `FinishedRequestStats`."""
+    decode = getattr(stats, "decode_time", None)
+    e2e = getattr(stats, "e2e_latency", None)
+    reason = getattr(stats, "finish_reason", None)
+    prompt = getattr(stats, "num_prompt_tokens", None)
+    return GeneratedSequence(
+        request_id=str(getattr(stats, "request_id", "") or ""),
+        finish_reason=None if reason is None else str(reason),
+        input_tokens=prompt,
+        cached_tokens=getattr(stats, "num_cached_tokens", None),
+        output_tokens=getattr(stats, "num_generation_tokens", None),
+        queue_seconds=getattr(stats, "queued_time", None),
+        prefill_seconds=getattr(stats, "prefill_time", None),
+        decode_seconds=decode,
+        ttft_seconds=None if e2e is None or decode is None else max(e2e - decode, 0.0),
+        preemptions_count=getattr(stats, "num_preemptions", None),
+        prompt_tokens=prompt,
+    )
+
+
+def of_live(state: Any) -> GeneratedSequence:
+    """Read one live `RequestState`, as it is when the client has gone."""
+    stats = getattr(state, "stats", None)
+    prefilled = not getattr(state, "is_prefilling", True)
+    prompt = getattr(state, "prompt_len", None)
+    queued, scheduled, first, last = (
+        getattr(stats, name, 0.0) for name in ("queued_ts", "scheduled_ts", "first_token_ts", "last_token_ts")
+    )
+    return GeneratedSequence(
+        request_id=str(getattr(state, "external_req_id", "") or getattr(state, "request_id", "")),
+        finish_reason=None,
+        input_tokens=prompt if prefilled else None,
+        cached_tokens=getattr(state, "num_cached_tokens", None) if prefilled else None,
+        output_tokens=getattr(stats, "num_generation_tokens", None),
+        queue_seconds=_span(queued, scheduled),
+        prefill_seconds=_span(scheduled, first),
+        decode_seconds=_span(first, last),
+        ttft_seconds=getattr(stats, "first_token_latency", None) or None,
+        preemptions_count=getattr(stats, "num_preemptions", None),
+        adapter=getattr(state, "lora_name", None),
+        prompt_tokens=prompt,
+    )
+
+
+def _span(start: float, end: float) -> float | None:
+    return max(end - start, 0.0) if start and end else None
+
+
+def unite(finished: Sequence[GeneratedSequence], live: Sequence[GeneratedSequence] = ()) -> EngineHalf:
+    """Put the sequences of one request together.
+
+    A sequence that was seen alive and has finished since is taken once, as finished: the pair is found by id and
+    counts. Tokens add up; times are those of the slowest sequence, the first token that of the fastest.
+
+    Args:
+        finished: what the stat logger was told.
+        live: what was running when the client went.
+    """
+    waiting = [(row.request_id, row.prompt_tokens, row.output_tokens) for row in finished]
+    sequences = list(finished)
+    for row in live:
+        pair = (row.request_id, row.prompt_tokens, row.output_tokens)
+        if pair in waiting:
+            waiting.remove(pair)
+        else:
+            sequences.append(row)
+    if len(sequences) == 1:
+        return _single(sequences[0])
+    if not sequences:
+        return EngineHalf()
+    first_of_prompt: dict[str, GeneratedSequence] = {}
+    for row in sequences:
+        first = first_of_prompt.get(row.request_id)
+        # The first choice of a prompt pays for its prefill; the others find it cached.
+        if first is None or (row.cached_tokens or 0) < (first.cached_tokens or 0) or first.input_tokens is None:
+            first_of_prompt[row.request_id] = row
+    prompts = list(first_of_prompt.values())
+    decoded = [row for row in sequences if row.decode_seconds is not None and (row.output_tokens or 0) > 1]
+    steps = sum((row.output_tokens or 0) - 1 for row in decoded)
+    return EngineHalf(
+        input_tokens=_sum(row.input_tokens for row in prompts),
+        cached_tokens=_sum(row.cached_tokens for row in prompts),
+        output_tokens=_sum(row.output_tokens for row in sequences),
+        prefilled_tokens=_sum(row.input_tokens for row in sequences),
+        prompt_tokens=_sum(row.prompt_tokens for row in prompts),
+        queue_seconds=_max(row.queue_seconds for row in sequences),
+        prefill_seconds=_max(row.prefill_seconds for row in sequences),
+        decode_seconds=_max(row.decode_seconds for row in sequences),
+        ttft_seconds=min((row.ttft_seconds for row in sequences if row.ttft_seconds is not None), default=None),
+        tpot_seconds=sum(row.decode_seconds or 0.0 for row in decoded) / steps if steps else None,
+        preemptions_count=_sum(row.preemptions_count for row in sequences),
+        finish_reasons=tuple(row.finish_reason for row in sequences if row.finish_reason),
+        adapter=next((row.adapter for row in sequences if row.adapter), None),
+        sequences_count=len(sequences),
+    )
+
+
+def _single(row: GeneratedSequence) -> EngineHalf:
+    steps = (row.output_tokens or 0) - 1
+    return EngineHalf(
+        input_tokens=row.input_tokens,
+        cached_tokens=row.cached_tokens,
+        output_tokens=row.output_tokens,
+        prefilled_tokens=row.input_tokens,
+        prompt_tokens=row.prompt_tokens,
+        queue_seconds=row.queue_seconds,
+        prefill_seconds=row.prefill_seconds,
+        decode_seconds=row.decode_seconds,
+        ttft_seconds=row.ttft_seconds,
+        tpot_seconds=row.decode_seconds / steps if steps > 0 and row.decode_seconds is not None else None,
+        preemptions_count=row.preemptions_count,
+        finish_reasons=(row.finish_reason,) if row.finish_reason else (),
+        adapter=row.adapter,
+        sequences_count=1,
+    )
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _max(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+class FinishedRows:
+    """What the stat logger was told and no HTTP half has asked for yet. Bounded: the oldest go first."""
+
+    def __init__(self, limit: int = 4096) -> None:
+        self._limit = limit
+        self._rows: OrderedDict[str, list[Any]] = OrderedDict()
+        self.unclaimed_count = 0
+        """Rows that left unclaimed: requests that did not come through the middleware, or came too late."""
+
+    def put(self, stats: Any) -> None:
+        """Keep one `FinishedRequestStats`."""
+        key = join_key(getattr(stats, "request_id", None) or "")
+        rows = self._rows.get(key)
+        if rows is not None:
+            rows.append(stats)
+            return
+        self._rows[key] = [stats]
+        if len(self._rows) > self._limit:
+            _, oldest = self._rows.popitem(last=False)
+            self.unclaimed_count += len(oldest)
+
+    def take(self, key: str) -> list[Any]:
+        """Hand out the rows of one request, once."""
+        return self._rows.pop(key, [])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+@dataclass(slots=True)
+class EngineFacts:
+    """What the plugin learned about the engine when it started."""
+
+    gpu_count: int | None = None
+
+
+FINISHED = FinishedRows()
+"""One process, one engine client: the plugin writes here and the middleware reads."""
+FACTS = EngineFacts()

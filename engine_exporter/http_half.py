@@ -1,0 +1,150 @@
+"""The HTTP half of a request: what went over the wire, and how it ended. Pure: no clock, no I/O.
+
+The prompt and the answer are never kept: of a request body five fields are read, of an error body its class.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine_exporter.api_keys import NOBODY, Identity
+from engine_exporter.endpoints import Endpoint
+from engine_exporter.semconv import Outcome
+from engine_exporter.trace_context import Parent
+
+BODY_LIMIT_BYTES = 1 << 20
+"""Larger bodies (images) are not parsed: their model is then read from the answer."""
+TEXT_LIMIT = 128
+"""Longest string of a client that is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The fields of a request body that are read."""
+
+    model: str | None = None
+    stream: bool = False
+    choices: int | None = None
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WireError:
+    """An error as the client saw it."""
+
+    code: int | None
+    kind: str | None
+
+
+@dataclass(slots=True)
+class HttpHalf:
+    """Filled while the request runs. All `_at` are seconds of the monotonic clock."""
+
+    endpoint: Endpoint
+    request_id: str
+    """Our own id, 32 hex digits: the engine builds its id around it."""
+    trace_id: int
+    span_id: int
+    started_at: float
+    started_unix_ns: int
+    parent: Parent | None = None
+    identity: Identity = NOBODY
+    client_request_id: str | None = None
+    user: str | None = None
+    mode: str = "live"
+    asked: Asked = field(default_factory=Asked)
+    status: int | None = None
+    first_token_at: float | None = None
+    last_chunk_at: float | None = None
+    max_gap_seconds: float | None = None
+    chunks_count: int = 0
+    completed: bool = False
+    """The last byte was handed to the server."""
+    disconnected: bool = False
+    """The client went before that."""
+    error: WireError | None = None
+    raised: str | None = None
+    """Class of the exception that came out of the engine's application."""
+    ended_at: float | None = None
+
+
+def read_body(body: bytes) -> Asked:
+    """Read the few fields of a request body; nothing where it is not a JSON object."""
+    if len(body) > BODY_LIMIT_BYTES:
+        return Asked()
+    try:
+        data = json.loads(body)
+    except ValueError:
+        return Asked()
+    if not isinstance(data, dict):
+        return Asked()
+    model, choices, user = data.get("model"), data.get("n"), data.get("safety_identifier") or data.get("user")
+    return Asked(
+        model=model[:TEXT_LIMIT] if isinstance(model, str) and model else None,
+        stream=data.get("stream") is True,
+        choices=choices if isinstance(choices, int) else None,
+        user=user if isinstance(user, str) else None,
+    )
+
+
+STREAM_ERROR_STARTS = (b'data: {"error"', b"event: error", b"event: response.failed")
+"""How an error looks inside a stream that began with status 200."""
+
+
+STREAM_ENDS = (b"data: [DONE]", b"event: message_stop", b"event: response.completed", b"event: response.incomplete")
+"""How the last chunk of a whole answer starts: a client that goes after it has got everything."""
+
+
+def read_stream_error(chunk: bytes) -> WireError:
+    """Read the error of a streamed chunk that starts with one of `STREAM_ERROR_STARTS`."""
+    _, _, data = chunk.partition(b"data: ")
+    return read_error(data.partition(b"\n")[0], None)
+
+
+def read_error(body: bytes, status: int | None) -> WireError:
+    """Read class and code of an error body; the status stands in for what it lacks."""
+    try:
+        data: Any = json.loads(body)
+        error = data.get("error") or data.get("response", {}).get("error") or data
+        code, kind = (error.get("code"), error.get("type")) if isinstance(error, dict) else (None, None)
+    except (ValueError, AttributeError):
+        code, kind = None, None
+    code = code if isinstance(code, int) else status
+    text = kind if isinstance(kind, str) else str(code) if code is not None else None
+    return WireError(code, text[:TEXT_LIMIT] if text else None)
+
+
+def outcome_of(http: HttpHalf, engine_errored: bool, finish_reasons: tuple[str, ...]) -> tuple[Outcome, str | None]:
+    """Say how a request ended, and the class of its error.
+
+    Args:
+        http: the HTTP half, ended.
+        engine_errored: the engine says that it is dead.
+        finish_reasons: what the engine said about the sequences.
+    """
+    if http.error is not None:
+        return _failed(http.error, engine_errored, http.first_token_at is not None)
+    if http.disconnected:
+        return Outcome.CLIENT_DISCONNECT, None
+    if http.raised is not None:
+        return (Outcome.ENGINE_DEAD if engine_errored else Outcome.ERROR), http.raised
+    if not http.completed:
+        return (Outcome.ENGINE_DEAD, "engine_dead") if engine_errored else (Outcome.CLIENT_DISCONNECT, None)
+    if "error" in finish_reasons:
+        return Outcome.ERROR, "engine_error"
+    if "abort" in finish_reasons:
+        return Outcome.ERROR, "aborted_by_server"
+    return Outcome.OK, None
+
+
+def _failed(error: WireError, engine_errored: bool, answered: bool) -> tuple[Outcome, str | None]:
+    code = error.code or 500
+    if code < 500 and not answered:
+        return Outcome.REJECTED, error.kind
+    if engine_errored:
+        return Outcome.ENGINE_DEAD, error.kind
+    if code == 503 and not answered:
+        return Outcome.REJECTED, error.kind
+    return Outcome.ERROR, error.kind

@@ -1,0 +1,103 @@
+"""What the middleware reads from inside vLLM's front end: the models served, the live request states, the usage.
+
+All of it is internal to vLLM and differs by version, so nothing here may be relied on: a part that is missing reads as
+nothing. (Read from vLLM 0.32.0: `app.state.engine_client.output_processor`, `app.state.openai_serving_models`,
+`request.state.request_metadata`.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from engine_exporter.request_attributes import NO_USAGE, Served, Usage
+
+_PROMPTS_LIMIT = 1024
+
+
+class FrontEnd:
+    """vLLM's front end as seen from one request's ASGI scope."""
+
+    __slots__ = ("_scope", "_state")
+
+    def __init__(self, scope: Any) -> None:
+        self._scope = scope
+        self._state = getattr(scope.get("app"), "state", None)
+
+    def served(self, asked: str | None) -> Served:
+        """Tell base model and adapter apart by what the server serves; take the name as it is where that is unknown."""
+        models = getattr(self._state, "openai_serving_models", None)
+        paths = getattr(models, "base_model_paths", None)
+        if not paths:
+            return Served(asked)
+        base = paths[0].name
+        if asked is None or asked == base or any(path.name == asked for path in paths):
+            return Served(base)
+        return Served(base, asked) if asked in getattr(models, "lora_requests", ()) else Served(None)
+
+    def errored(self) -> bool:
+        """Whether the engine says that it is dead."""
+        return bool(getattr(getattr(self._state, "engine_client", None), "errored", False))
+
+    def engine_request_id(self) -> str | None:
+        """The id that vLLM gave the request; None where it came to no generation."""
+        found = getattr(self._metadata(), "request_id", None)
+        return str(found) if found else None
+
+    def usage(self) -> Usage:
+        """The final usage that vLLM keeps for its middlewares, asked for by the client or not."""
+        usage = getattr(self._metadata(), "final_usage_info", None)
+        if usage is None:
+            return NO_USAGE
+        prompt = getattr(usage, "prompt_tokens_details", None)
+        completion = getattr(usage, "completion_tokens_details", None)
+        return Usage(
+            getattr(usage, "prompt_tokens", None),
+            getattr(prompt, "cached_tokens", None),
+            getattr(usage, "completion_tokens", None),
+            getattr(completion, "reasoning_tokens", None),
+        )
+
+    def live_states(self, request_id: str) -> list[Any]:
+        """The `RequestState`s of a request that runs: they stay readable after vLLM has dropped them.
+
+        Args:
+            request_id: the 32 hex digits around which the engine's id is built.
+        """
+        processor = getattr(getattr(self._state, "engine_client", None), "output_processor", None)
+        external = getattr(processor, "external_req_ids", None)
+        if not external:
+            return []
+        states = processor.request_states
+        name = self.engine_request_id()
+        internal = _internal_ids(external.get, name) if name else []
+        if not internal:
+            needle = name or request_id
+            internal = [one for key, ids in list(external.items()) if needle in key for one in ids]
+        return [states[one] for one in internal if one in states]
+
+    def still_running(self, states: list[Any]) -> bool:
+        """Whether vLLM has not yet dropped one of these states."""
+        processor = getattr(getattr(self._state, "engine_client", None), "output_processor", None)
+        running = getattr(processor, "request_states", {})
+        return any(running.get(getattr(state, "request_id", None)) is state for state in states)
+
+    def _metadata(self) -> Any:
+        state = self._scope.get("state")
+        return state.get("request_metadata") if isinstance(state, dict) else None
+
+
+def _internal_ids(find: Callable[[str], list[str] | None], name: str) -> list[str]:
+    """chat `ID`; completions and pooling `ID-0`, `ID-1` …; responses `ID_0`, `ID_1` …"""
+    if ids := find(name):
+        return list(ids)
+    found: list[str] = []
+    for mark in "-_":
+        for index in range(_PROMPTS_LIMIT):
+            ids = find(f"{name}{mark}{index}")
+            if not ids:
+                break
+            found += ids
+        if found:
+            break
+    return found

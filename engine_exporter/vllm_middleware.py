@@ -1,0 +1,295 @@
+"""The ASGI middleware for vLLM: `--middleware engine_exporter.vllm_middleware.FleetmeterMiddleware`.
+
+The HTTP half of a request, joined at its end with the engine's half, one span each. Added last by vLLM, so it is
+outermost: it sees every header, every rejection and every byte. It changes three request headers (`x-request-id`,
+`traceparent`, `tracestate`) and nothing else. Whatever goes wrong here is swallowed and counted: requests go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from engine_exporter import semconv
+from engine_exporter.endpoints import ENDPOINTS
+from engine_exporter.engine_half import join_key, of_finished, of_live, unite
+from engine_exporter.exporter import Exporter, shared_exporter
+from engine_exporter.http_half import (
+    STREAM_ENDS,
+    STREAM_ERROR_STARTS,
+    HttpHalf,
+    outcome_of,
+    read_body,
+    read_error,
+    read_stream_error,
+)
+from engine_exporter.request_attributes import request_attributes
+from engine_exporter.request_headers import take_headers
+from engine_exporter.semconv import Outcome
+from engine_exporter.span_queue import request_span
+from engine_exporter.vllm_front_end import FrontEnd
+
+log = logging.getLogger(__name__)
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_ERROR_BODY_LIMIT_BYTES = 4096
+_SETTLE_SECONDS = 1.0
+_SETTLE_STEP_SECONDS = 0.02
+
+
+class FleetmeterMiddleware:
+    """Measures every inference request of a vLLM server."""
+
+    def __init__(self, app: App, exporter: Exporter | None = None) -> None:
+        """Wrap an application.
+
+        Args:
+            app: the next application.
+            exporter: for tests; default: the process's own, from the environment.
+        """
+        self.app = app
+        self.exporter = shared_exporter() if exporter is None else exporter
+        self._settling: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, measured where it is one of inference."""
+        call = None
+        if self.exporter is not None:
+            if scope["type"] == "http":
+                call = self._begin(self.exporter, scope, receive, send)
+            elif scope["type"] == "lifespan":
+                send = self._closing_send(self.exporter, send)
+        if call is None:
+            await self.app(scope, receive, send)
+            return
+        try:
+            await self.app(call.scope, call.receive, call.send)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            call.http.raised = type(error).__name__
+            raise
+        finally:
+            self._end(call)
+
+    def _begin(self, exporter: Exporter, scope: Scope, receive: Receive, send: Send) -> MeasuredCall | None:
+        try:
+            if scope["method"] != "POST":
+                return None
+            endpoint = ENDPOINTS.get(scope["path"].removeprefix(scope.get("root_path", "")))
+            if endpoint is None:
+                return None
+            bits = exporter.random_bits
+            http = HttpHalf(
+                endpoint=endpoint,
+                request_id=f"{bits(128):032x}",
+                trace_id=bits(128) or 1,
+                span_id=bits(64) or 1,
+                started_at=exporter.monotonic(),
+                started_unix_ns=exporter.unix_ns(),
+            )
+            headers = take_headers(scope["headers"], http, exporter.config, exporter.keys)
+            return MeasuredCall(exporter, {**scope, "headers": headers}, receive, send, http)
+        except Exception:  # noqa: BLE001 - never into the engine
+            exporter.fault()
+            return None
+
+    def _end(self, call: MeasuredCall) -> None:
+        try:
+            call.ended()
+            if call.live and not call.http.completed and call.front_end.still_running(call.live):
+                task = asyncio.get_running_loop().create_task(_settle(call))
+                self._settling.add(task)
+                task.add_done_callback(self._settling.discard)
+            else:
+                call.finish()
+        except Exception:  # noqa: BLE001 - never into the engine
+            call.exporter.fault()
+
+    def _closing_send(self, exporter: Exporter, send: Send) -> Send:
+        async def closing_send(message: Message) -> None:
+            if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+                try:
+                    await asyncio.to_thread(exporter.close)
+                except Exception:  # noqa: BLE001 - never into the engine
+                    exporter.fault()
+            await send(message)
+
+        return closing_send
+
+
+async def _settle(call: MeasuredCall) -> None:
+    """Wait, briefly, until vLLM has dropped all sequences of a client that went: their counts are final then."""
+    try:
+        for _ in range(round(_SETTLE_SECONDS / _SETTLE_STEP_SECONDS)):
+            await asyncio.sleep(_SETTLE_STEP_SECONDS)
+            if not call.front_end.still_running(call.live):
+                break
+        call.finish()
+    except Exception:  # noqa: BLE001 - never into the engine
+        call.exporter.fault()
+
+
+class MeasuredCall:
+    """One request under measurement: its `receive` and `send` stand between the server and vLLM."""
+
+    __slots__ = (
+        "_body",
+        "_error_body",
+        "_last_chunk",
+        "_now",
+        "_receive",
+        "_send",
+        "exporter",
+        "front_end",
+        "http",
+        "live",
+        "scope",
+    )
+
+    def __init__(self, exporter: Exporter, scope: Scope, receive: Receive, send: Send, http: HttpHalf) -> None:
+        self.exporter = exporter
+        self.scope = scope
+        self.http = http
+        self.front_end = FrontEnd(scope)
+        self.live: list[Any] = []
+        self._receive = receive
+        self._send = send
+        self._now = exporter.monotonic
+        self._body: list[bytes] | None = []
+        self._error_body = b""
+        self._last_chunk = b""
+
+    async def receive(self) -> Message:
+        """Hand on one message of the client, reading the request body and the client's going away."""
+        message = await self._receive()
+        try:
+            if message["type"] == "http.disconnect":
+                self._gone()
+            elif self._body is not None:
+                self._body.append(message.get("body", b""))
+                if not message.get("more_body", False):
+                    self.http.asked = read_body(b"".join(self._body))
+                    self._body = None
+        except Exception:  # noqa: BLE001 - never into the engine
+            self.exporter.fault()
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Hand on one message of vLLM, timing it."""
+        http = self.http
+        final = False
+        try:
+            if message["type"] == "http.response.body":
+                body = message.get("body", b"")
+                final = not message.get("more_body", False)
+                if body:
+                    self._chunk(http, body)
+                if final and not http.disconnected:
+                    http.completed = True
+            elif message["type"] == "http.response.start":
+                http.status = message["status"]
+        except Exception:  # noqa: BLE001 - never into the engine
+            self.exporter.fault()
+        try:
+            await self._send(message)
+        except OSError:
+            self._gone()
+            raise
+        if final:
+            http.ended_at = self._now()
+
+    def _chunk(self, http: HttpHalf, body: bytes) -> None:
+        now = self._now()
+        http.chunks_count += 1
+        if http.status != 200:
+            if len(self._error_body) < _ERROR_BODY_LIMIT_BYTES:
+                self._error_body += body[:_ERROR_BODY_LIMIT_BYTES]
+            return
+        if not http.asked.stream:
+            return
+        self._last_chunk = body
+        if http.first_token_at is not None:
+            gap = now - (http.last_chunk_at or now)
+            if http.max_gap_seconds is None or gap > http.max_gap_seconds:
+                http.max_gap_seconds = gap
+        elif body.startswith(STREAM_ERROR_STARTS):
+            pass
+        elif http.endpoint.token_marker in body:
+            http.first_token_at = now
+            self.live = self.front_end.live_states(http.request_id)
+        http.last_chunk_at = now
+        if body.startswith(STREAM_ERROR_STARTS) and http.error is None and not http.disconnected:
+            http.error = read_stream_error(body)
+
+    def _gone(self) -> None:
+        """The client closed the connection; after the last byte that means nothing."""
+        http = self.http
+        if http.completed or http.disconnected:
+            return
+        if self._last_chunk.startswith(STREAM_ENDS):
+            http.completed = True
+            return
+        http.disconnected = True
+        if not self.live:
+            self.live = self.front_end.live_states(http.request_id)
+
+    def ended(self) -> None:
+        """The application has returned: fix the end of the request."""
+        http = self.http
+        if http.ended_at is None:
+            http.ended_at = self._now()
+        if http.status is not None and http.status >= 400 and not http.disconnected:
+            http.error = read_error(self._error_body, http.status)
+
+    def finish(self) -> None:
+        """Join both halves and queue the span."""
+        http, front_end, exporter = self.http, self.front_end, self.exporter
+        engine_request_id = front_end.engine_request_id()
+        rows = exporter.finished.take(http.request_id)
+        if not rows and engine_request_id is not None:
+            rows = exporter.finished.take(join_key(engine_request_id))
+        live = self.live if not http.completed or not rows else ()
+        engine = unite([of_finished(row) for row in rows], [of_live(state) for state in live])
+        outcome, error_type = outcome_of(http, _errored(http, front_end), engine.finish_reasons)
+        served = front_end.served(http.asked.model)
+        attributes = request_attributes(
+            http,
+            engine,
+            front_end.usage(),
+            served,
+            outcome,
+            error_type,
+            exporter.user_hash(http.user or http.asked.user),
+            engine_request_id,
+        )
+        if exporter.queue.dropped_count:
+            attributes[semconv.LOST_COUNT] = exporter.queue.dropped_count
+        failed = outcome in (Outcome.ERROR, Outcome.ENGINE_DEAD)
+        elapsed_ns = round(((http.ended_at or http.started_at) - http.started_at) * 1e9)
+        exporter.outcomes[outcome.value] += 1
+        exporter.queue.offer(
+            request_span(
+                f"{http.endpoint.operation} {served.model}" if served.model else http.endpoint.operation,
+                http.trace_id,
+                http.span_id,
+                http.parent,
+                exporter.resource_for(self.scope),
+                attributes,
+                http.started_unix_ns,
+                http.started_unix_ns + elapsed_ns,
+                error_type or outcome.value if failed else None,
+            )
+        )
+
+
+def _errored(http: HttpHalf, front_end: FrontEnd) -> bool:
+    """Ask the engine whether it is dead, only where the request did not simply succeed."""
+    return (http.error is not None or http.raised is not None or not http.completed) and front_end.errored()
