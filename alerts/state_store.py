@@ -19,6 +19,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from alerts.clock import iso
 from alerts.errors import AlertsError
 from alerts.notify import Told
 from alerts.outbox import TIME_TO_LIVE, Delivery, Disposition, Event, Status
@@ -27,6 +28,8 @@ from alerts.states import Instance, RuleState, State, Transition
 FILE_NAME = "state.sqlite"
 HISTORY_KEPT = timedelta(days=30)
 """How long transitions and finished deliveries are kept."""
+DEAD_IS_NEWS = timedelta(hours=1)
+"""How long a dead letter counts as a fault of its receiver that people should hear of."""
 
 RULE = TypeAdapter(RuleState)
 INSTANCE = TypeAdapter(Instance)
@@ -207,6 +210,27 @@ class StateStore:
         """Return deliveries, the latest first."""
         found = self.rows(statement("outbox_list"), {"fingerprint": fingerprint, "limit": limit})
         return [delivery_of(row) for row in found]
+
+    def standing(self, now: datetime) -> dict[str, dict[str, Any]]:
+        """Return how each receiver's messages stand: counts, the oldest one waiting, the last one delivered."""
+        names = ("pending_count", "delivered_count", "dead_count", "dead_lately_count", "oldest_pending_at")
+        found = self.rows(statement("outbox_standing"), {"dead_since": (now - DEAD_IS_NEWS).isoformat()})
+        return {row[0]: dict(zip((*names, "last_delivered_at"), row[1:], strict=True)) for row in found}
+
+    def syncs(self) -> list[dict[str, Any]]:
+        """Return when each receiver of the whole set was last sent it."""
+        names = ("receiver", "tried_at", "accepted_at", "alerts_count", "last_error")
+        found = self.rows(f"SELECT {', '.join(names)} FROM syncs ORDER BY receiver")
+        return [dict(zip(names, row, strict=True)) for row in found]
+
+    def write_sync(self, receiver: str, now: datetime, alerts_count: int, error: str | None) -> None:
+        """Note an attempt to send a receiver the whole set."""
+        with self.transaction() as db:
+            before = db.execute("SELECT accepted_at FROM syncs WHERE receiver = ?", (receiver,)).fetchone()
+            accepted_at = (before[0] if before else None) if error else iso(now)
+            db.execute(
+                "REPLACE INTO syncs VALUES (?, ?, ?, ?, ?)", (receiver, iso(now), accepted_at, alerts_count, error)
+            )
 
     def prune(self, now: datetime) -> None:
         """Forget history that is older than it is kept."""

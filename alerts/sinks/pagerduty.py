@@ -1,7 +1,7 @@
 """PagerDuty Events API v2: trigger and resolve under one `dedup_key`.
 
-Source: developer.pagerduty.com/docs/events-api-v2; 202 is accepted, 400 is wrong for ever, 429 and 5xx are worth a retry.
-A resolve must carry the routing key of its trigger; after it, the next trigger opens a new incident.
+Source: developer.pagerduty.com/docs/events-api-v2. 202 is accepted, 400 is wrong for ever, 429 and 5xx are worth a
+retry. A resolve must carry the routing key of its trigger; after it, the next trigger opens a new incident.
 """
 
 from __future__ import annotations
@@ -37,15 +37,14 @@ def payload(body: dict[str, Any]) -> dict[str, Any]:
     """Say what is wrong in PagerDuty's words."""
     alert = body["alert"]
     scope = alert["scope"]
+    details = {key: value for key, value in alert.items() if key != "links" and value not in (None, [], {})}
     named = {"component": scope.get("model"), "group": scope.get("team"), "class": alert["rule_uid"]}
     return {
         "summary": alert["summary"][:LONGEST_SUMMARY],
         "source": scope.get("replica") or scope.get("model") or scope.get("team") or "fleet",
         "severity": SEVERITIES[alert["severity"]],
         "timestamp": alert["fired_at"],
-        "custom_details": {
-            key: value for key, value in alert.items() if key != "links" and value not in (None, [], {})
-        },
+        "custom_details": details,
         **{key: value for key, value in named.items() if value},
     }
 
