@@ -48,7 +48,9 @@ class FileClient:
         from collector.store import FileStore
 
         if not write and not path.is_file():
-            raise PermanentError(f"no database at {path}; name an existing DuckDB file with --db, or a collector with --url")
+            raise PermanentError(
+                f"no database at {path}; name an existing DuckDB file with --db, or a collector with --url"
+            )
         self._store = FileStore(path, read_only=not write)
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
@@ -76,7 +78,12 @@ class HttpClient:
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         """Run one SELECT; see `Client.query`."""
-        body = {"sql": sql, "parameters": dict(parameters or {})}
+        from collector.sql_values import parameter_to_json
+
+        body = {
+            "sql": sql,
+            "parameters": {name: parameter_to_json(value) for name, value in (parameters or {}).items()},
+        }
         content = self._post("/api/v1/sql", json=body, headers={"Accept": "application/vnd.apache.arrow.stream"})
         return pa.ipc.open_stream(content).read_all()
 
@@ -104,7 +111,7 @@ class HttpClient:
         if "json" in request:
             import json
 
-            request["content"] = json.dumps(request.pop("json"), default=str)
+            request["content"] = json.dumps(request.pop("json"))
             request["headers"] = {**request["headers"], "Content-Type": "application/json"}
         try:
             response = self._http.post(path, **request)

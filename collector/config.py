@@ -12,7 +12,9 @@ class ScrapeTarget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    url: str = Field(description="The address of a /metrics endpoint, e.g. http://127.0.0.1:8000/metrics.")
+    url: str = Field(
+        pattern="^https?://", description="The address of a /metrics endpoint, e.g. http://127.0.0.1:8000/metrics."
+    )
     labels: dict[str, str] = Field(default={}, description="Labels laid on every series, e.g. replica, model, cluster.")
 
 
@@ -21,13 +23,48 @@ class CollectorConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data_dir: Path = Field(default=Path("var/fleetmeter"), description="Folder of the database, the spool and dead letters.")
+    data_dir: Path = Field(
+        default=Path("var/fleetmeter"), description="Folder of the database, the spool and dead letters."
+    )
     host: str = Field(default="127.0.0.1", description="The address to listen on.")
-    api_port: int = Field(default=8320, ge=1, le=65535, description="Port of SQL, health and self-metrics.")
-    otlp_http_port: int = Field(default=4318, ge=1, le=65535, description="Port of OTLP/HTTP.")
-    otlp_grpc_port: int = Field(default=4317, ge=1, le=65535, description="Port of OTLP/gRPC.")
-    tokens_file: Path | None = Field(default=None, description="YAML of bearer tokens' SHA-256 hashes; none: open on loopback.")
+    api_port: int = Field(
+        default=8320, ge=0, le=65535, description="Port of SQL, health and self-metrics; 0: any free one."
+    )
+    otlp_http_port: int = Field(default=4318, ge=0, le=65535, description="Port of OTLP/HTTP; 0: any free one.")
+    otlp_grpc_port: int = Field(default=4317, ge=0, le=65535, description="Port of OTLP/gRPC; 0: any free one.")
+    tokens_file: Path | None = Field(
+        default=None, description="YAML of bearer tokens' SHA-256 hashes; none: everybody who reaches the port may."
+    )
     scrape: tuple[ScrapeTarget, ...] = Field(default=(), description="Prometheus endpoints to read.")
     scrape_interval_seconds: float = Field(default=15.0, gt=0, description="Time between two reads of a target.")
-    max_body_bytes: int = Field(default=64 * 2**20, gt=0, description="The largest request body, after decompression.")
+    scrape_timeout_seconds: float = Field(default=10.0, gt=0, description="A target that takes longer is down.")
+    max_body_bytes: int = Field(
+        default=64 * 2**20, gt=0, description="The largest request body, also after decompression."
+    )
     spool_limit_bytes: int = Field(default=8 * 2**30, gt=0, description="Above this much unlanded data, answer 503.")
+    min_free_bytes: int = Field(
+        default=256 * 2**20, ge=0, description="Below this much free disk, answer 503 rather than fill it."
+    )
+    dead_letter_limit_bytes: int = Field(
+        default=64 * 2**20, gt=0, description="Size of the dead-letter folder; above it the oldest files go."
+    )
+    landing_linger_seconds: float = Field(
+        default=0.2, ge=0, description="How long rows wait for more before they are landed together."
+    )
+    landing_rows: int = Field(default=100_000, gt=0, description="Rows that are landed at once without waiting.")
+    checkpoint_interval_seconds: float = Field(
+        default=60.0, gt=0, description="Time between two checkpoints of the database."
+    )
+    decode_threads: int = Field(default=2, ge=1, le=64, description="Threads that decode large bodies.")
+    duckdb_threads: int = Field(default=2, ge=1, le=256, description="DuckDB's worker threads.")
+    duckdb_memory_bytes: int = Field(
+        default=4 * 2**30, ge=128 * 2**20, description="DuckDB's memory, shared by landing and queries."
+    )
+    query_timeout_seconds: float = Field(default=30.0, gt=0, description="A query that takes longer is stopped.")
+    query_rows_limit: int = Field(default=2_000_000, gt=0, description="A larger answer is refused.")
+    query_answer_bytes: int = Field(
+        default=512 * 2**20, gt=0, description="An answer with more bytes of Arrow is refused."
+    )
+    query_concurrency: int = Field(
+        default=4, ge=1, le=64, description="Queries that run at once; three times as many more may wait."
+    )

@@ -13,7 +13,15 @@ class PermanentError(CollectorError):
     """Bad data or a bad request: counted, kept in the dead-letter folder where it is data, never retried."""
 
 
+class TooLargeError(PermanentError):
+    """A body over the limit; smaller batches get through."""
+
+
 class RetryableError(CollectorError):
     """Backpressure or an outage: trying again later may help."""
 
     exit_code = 3
+
+
+class StoreFailedError(RetryableError):
+    """The database can't go on in this process; a restart replays the spool."""

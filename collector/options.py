@@ -19,11 +19,13 @@ DEFAULT_URL = "http://127.0.0.1:8320"
 
 def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the parameters `db` and `url`; hand both to `open_data`."""
-    command = click.option(
-        "--url", envvar="FLEETMETER_URL", help=f"A collector's address.  [default: {DEFAULT_URL}]"
-    )(command)
+    command = click.option("--url", envvar="FLEETMETER_URL", help=f"A collector's address.  [default: {DEFAULT_URL}]")(
+        command
+    )
     return click.option(
-        "--db", type=click.Path(path_type=Path, dir_okay=False), envvar="FLEETMETER_DB",
+        "--db",
+        type=click.Path(path_type=Path, dir_okay=False),
+        envvar="FLEETMETER_DB",
         help="A DuckDB file, with no collector running on it.",
     )(command)
 

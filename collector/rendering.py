@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
@@ -111,6 +111,8 @@ def write_text(value: Any) -> str:
         return f"{value:f}"
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, pa.MonthDayNano):
+        return f"P{value.months}M{value.days}DT{Decimal(value.nanoseconds).scaleb(-9).normalize():f}S"
     if isinstance(value, (Mapping, list, tuple)):
         return write_json(value)
     return str(value)
@@ -121,7 +123,7 @@ def write_json(value: Any) -> str:
     if isinstance(value, Decimal):
         return f"{value:f}"
     if isinstance(value, float) and not math.isfinite(value):
-        return json.dumps(str(value))
+        return json.dumps(json.dumps(value))
     if value is None or isinstance(value, (bool, int, float, str)):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, Mapping):
@@ -129,12 +131,10 @@ def write_json(value: Any) -> str:
             f"{json.dumps(write_text(name), ensure_ascii=False)}: {write_json(item)}" for name, item in value.items()
         )
         return "{" + ", ".join(pairs) + "}"
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple)) and not isinstance(value, pa.MonthDayNano):
         return "[" + ", ".join(map(write_json, value)) + "]"
     if isinstance(value, (datetime, date, time)):
         return json.dumps(value.isoformat())
-    if isinstance(value, timedelta):
-        return json.dumps(str(value))
     return json.dumps(write_text(value), ensure_ascii=False)
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import duckdb
 import pyarrow as pa
 
-from collector.errors import PermanentError, RetryableError
+from collector.errors import PermanentError, RetryableError, StoreFailedError
+from collector.spool_records import Position
+from collector.sql_door import SqlDoor
+from collector.table_contracts import conform, schema_files, writable_contract
 
-SCHEMA_FOLDER = Path(__file__).parent / "schema"
+log = logging.getLogger(__name__)
+
+PASSING = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException, duckdb.InterruptException)
+"""What the machine causes; anything else the rows themselves cause, and landing them again fails again."""
 
 
 class Store(Protocol):
@@ -28,53 +35,88 @@ class Store(Protocol):
 
 
 class FileStore:
-    """A DuckDB file. One process may hold it; within it, every thread takes a cursor of its own."""
+    """A DuckDB file. One process may hold it; within it, every thread takes a cursor of its own.
 
-    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
-        try:
-            if not read_only:
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-            self._connection = duckdb.connect(str(path), read_only=read_only)
-        except duckdb.IOException as error:
-            if "lock" in str(error).lower():
-                raise RetryableError(
-                    f"{path} is held by another process (a running collector?); ask that one with --url ({error})"
-                ) from error
-            raise PermanentError(f"{path} is not a DuckDB file that this version can open: {error}") from error
+    The settings are locked and files, network and extensions are out of reach for every statement, the writer's own included.
+
+    Args:
+        path: the file; made with its folder unless `read_only`.
+        read_only: open an existing file for queries only.
+        threads: DuckDB's worker threads.
+        memory_limit_bytes: DuckDB's memory; None is its default, 80 % of the machine's.
+
+    Raises:
+        RetryableError: another process holds the file.
+        PermanentError: it is no DuckDB file, or one made by a later fleetmeter.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        read_only: bool = False,
+        threads: int | None = None,
+        memory_limit_bytes: int | None = None,
+    ) -> None:
+        self.path = str(path)
+        self._connection = open_file(path, read_only, settings(threads, memory_limit_bytes))
         if not read_only:
             migrate(self._connection)
+        self._connection.execute("SET lock_configuration = true").fetchall()
+        self._door = SqlDoor(self._connection.cursor)
 
     def land(self, batch: Mapping[str, pa.Table]) -> dict[str, int]:
-        """Insert the rows whose primary key is not there yet."""
+        """Insert the rows whose primary key is not there yet, in one transaction.
+
+        Raises:
+            PermanentError: a table or column is unknown, or a value does not fit; nothing was landed.
+            RetryableError: the disk or the memory is full; nothing was landed.
+        """
+        conformed = [(table, conform(table, rows)) for table, rows in batch.items()]
+        counts = self.land_conformed(conformed)
+        return {table: count for (table, _), count in zip(conformed, counts, strict=True)}
+
+    def land_conformed(self, batch: Sequence[tuple[str, pa.Table]], progress: Position | None = None) -> list[int]:
+        """Insert rows that already conform, and the spool's progress with them; return the new rows of each entry."""
         cursor = self._connection.cursor()
-        landed: dict[str, int] = {}
         try:
-            cursor.execute("BEGIN")
-            for table, rows in batch.items():
-                known = {name for (name,) in cursor.execute(
-                    "SELECT column_name FROM duckdb_columns() WHERE table_name = $1", [table]
-                ).fetchall()}
-                if not known or (unknown := set(rows.column_names) - known):
-                    raise PermanentError(f"no table {table}" if not known else f"{table} has no column {', '.join(sorted(unknown))}")
-                cursor.register("incoming", rows)
-                columns = ", ".join(rows.column_names)
-                answer = cursor.execute(f"INSERT OR IGNORE INTO {table} ({columns}) SELECT {columns} FROM incoming").fetchone()
-                landed[table] = int(answer[0]) if answer else 0
-                cursor.unregister("incoming")
-            cursor.execute("COMMIT")
+            cursor.execute("BEGIN").fetchall()
+            counts = [insert_new(cursor, table, rows) for table, rows in batch]
+            if progress is not None:
+                cursor.execute(
+                    "UPDATE spool_progress SET segment = $1, position_bytes = $2",
+                    [progress.segment, progress.offset_bytes],
+                ).fetchall()
+            cursor.execute("COMMIT").fetchall()
         except duckdb.Error as error:
-            raise PermanentError(str(error)) from error
+            roll_back(cursor)
+            raise translated(error) from error
         finally:
             cursor.close()
-        return landed
+        return counts
+
+    def progress(self) -> Position:
+        """Return how far into the spool the rows reach."""
+        row = self._connection.cursor().execute("SELECT segment, position_bytes FROM spool_progress").fetchone()
+        return Position(*(row or (0, 0)))
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """Return a connection of its own to the same file, for one thread."""
+        return self._connection.cursor()
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
-        """Run one SELECT on a cursor of its own."""
+        """Run one SELECT on a cursor of its own, without limits of time or rows."""
+        return self._door.query(sql, parameters)
+
+    def checkpoint(self) -> None:
+        """Write the log into the file; does nothing while another transaction needs the log."""
         cursor = self._connection.cursor()
         try:
-            return cursor.execute(sql, dict(parameters or {})).to_arrow_table()
+            cursor.execute("CHECKPOINT").fetchall()
+        except duckdb.TransactionException as error:
+            log.info("checkpoint_postponed", extra={"error": str(error)})
         except duckdb.Error as error:
-            raise PermanentError(f"{error}") from error
+            raise translated(error) from error
         finally:
             cursor.close()
 
@@ -83,16 +125,98 @@ class FileStore:
         self._connection.close()
 
 
+def settings(threads: int | None, memory_limit_bytes: int | None) -> dict[str, str]:
+    """Return DuckDB's settings: locked in, and without its stalls at the default checkpoint size of 16 MB."""
+    chosen = {
+        "checkpoint_threshold": "1GB",
+        "enable_external_access": "false",
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "python_enable_replacements": "false",
+    }
+    if threads is not None:
+        chosen["threads"] = str(threads)
+    if memory_limit_bytes is not None:
+        chosen["memory_limit"] = f"{memory_limit_bytes // 2**20}MiB"
+    return chosen
+
+
+def open_file(path: Path | str, read_only: bool, config: dict[str, str]) -> duckdb.DuckDBPyConnection:
+    """Open the file and say clearly why it can't be."""
+    try:
+        if not read_only:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        return duckdb.connect(str(path), read_only=read_only, config=config)
+    except OSError as error:
+        raise PermanentError(f"the folder of {path} can't be made: {error}") from error
+    except duckdb.Error as error:
+        if "lock" in str(error).lower():
+            raise RetryableError(
+                f"{path} is held by another process (a running collector?); ask that one with --url ({error})"
+            ) from error
+        raise PermanentError(f"{path} is not a DuckDB file that this version can open: {error}") from error
+
+
+def insert_new(cursor: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> int:
+    """Insert the rows whose key is new; return how many."""
+    contract = writable_contract(table)
+    columns = ", ".join(f'"{name}"' for name in rows.column_names)
+    cursor.register("incoming_rows", rows)
+    try:
+        answer = cursor.execute(
+            f'INSERT OR IGNORE INTO "{contract.name}" ({columns}) SELECT {columns} FROM incoming_rows'
+        ).fetchone()
+    finally:
+        cursor.unregister("incoming_rows")
+    return int(answer[0]) if answer else 0
+
+
+def roll_back(cursor: duckdb.DuckDBPyConnection) -> None:
+    """Roll back; a cursor without a transaction is left as it is."""
+    try:
+        cursor.execute("ROLLBACK").fetchall()
+    except duckdb.Error as error:
+        log.debug("rollback_failed", extra={"error": str(error)})
+
+
+def translated(error: duckdb.Error) -> PermanentError | RetryableError:
+    """Tell whether landing the same rows again can help."""
+    if isinstance(error, duckdb.FatalException | duckdb.InternalException):
+        return StoreFailedError(f"the database failed and needs a restart: {error}")
+    return RetryableError(str(error)) if isinstance(error, PASSING) else PermanentError(str(error))
+
+
 def migrate(connection: duckdb.DuckDBPyConnection) -> None:
-    """Apply the schema files that the database has not seen, in order, each in one transaction."""
+    """Apply the schema files that the database has not seen, in order, each in one transaction.
+
+    Raises:
+        PermanentError: the database was made by a later fleetmeter, or it has tables of something else.
+    """
     connection.execute(
         "CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name VARCHAR, applied_at TIMESTAMP)"
     ).fetchall()
-    (seen,) = connection.execute("SELECT coalesce(max(version), 0) FROM schema_migrations").fetchone() or (0,)
-    for file in sorted(SCHEMA_FOLDER.glob("[0-9]*.sql")):
-        version = int(file.name[:3])
-        if version > seen:
-            connection.execute("BEGIN")
-            connection.execute(file.read_text())
-            connection.execute("INSERT INTO schema_migrations VALUES ($1, $2, now()::TIMESTAMP)", [version, file.name])
-            connection.execute("COMMIT")
+    row = connection.execute("SELECT coalesce(max(version), 0) FROM schema_migrations").fetchone()
+    seen = int(row[0]) if row else 0
+    files = schema_files()
+    if seen > (newest := int(files[-1].name[:3])):
+        raise PermanentError(
+            f"the database is at schema {seen} and this fleetmeter knows {newest}; use the later version that made it"
+        )
+    for file in files:
+        if int(file.name[:3]) > seen:
+            apply_migration(connection, file)
+
+
+def apply_migration(connection: duckdb.DuckDBPyConnection, file: Path) -> None:
+    """Apply one schema file."""
+    try:
+        connection.execute("BEGIN").fetchall()
+        connection.execute(file.read_text()).fetchall()
+        connection.execute(
+            "INSERT INTO schema_migrations VALUES ($1, $2, (now() AT TIME ZONE 'UTC')::TIMESTAMP)",
+            [int(file.name[:3]), file.name],
+        ).fetchall()
+        connection.execute("COMMIT").fetchall()
+    except duckdb.Error as error:
+        roll_back(connection)
+        raise PermanentError(f"schema {file.name} can't be applied: {error}") from error

@@ -1,0 +1,237 @@
+"""The collector's API beside OTLP: SQL, rows, scrapes, health, self-metrics. FastAPI, for these routes are not hot."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+import pyarrow as pa
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+
+from collector.errors import CollectorError, PermanentError, RetryableError
+from collector.receivers.http_messages import read_body
+from collector.receivers.intake import Intake
+from collector.receivers.otlp_http import status_of
+from collector.self_metrics import SelfMetrics
+from collector.sql_door import SqlDoor
+from collector.sql_values import answer_to_json, mapping_of_parameters
+from collector.table_contracts import writable_contract
+from collector.tokens import Tokens
+
+ARROW = "application/vnd.apache.arrow.stream"
+SQL_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["sql"],
+                    "properties": {
+                        "sql": {"type": "string", "description": "One SELECT, parameters as $name."},
+                        "parameters": {
+                            "type": "object",
+                            "description": "Values by name; a time is {type: timestamp, value: ISO 8601}.",
+                        },
+                    },
+                }
+            }
+        },
+    }
+}
+ARROW_BODY = {"requestBody": {"required": True, "content": {ARROW: {"schema": {"type": "string", "format": "binary"}}}}}
+TEXT_BODY = {"requestBody": {"required": True, "content": {"text/plain": {"schema": {"type": "string"}}}}}
+OTLP_PATHS: dict[str, Any] = {
+    f"/v1/{kind}": {
+        "post": {
+            "summary": f"OTLP/HTTP {kind}: protobuf or JSON, plain or gzip",
+            "responses": {
+                "200": {"description": "durable; partial_success says what became no row"},
+                "400": {"description": "not OTLP: do not send it again"},
+                "401": {"description": "no or a wrong bearer token"},
+                "413": {"description": "over the limit"},
+                "415": {"description": "an unknown content type or encoding"},
+                "503": {"description": "full or stopping: try again after Retry-After seconds"},
+            },
+        }
+    }
+    for kind in ("traces", "metrics", "logs")
+}
+
+
+@dataclass(slots=True)
+class Api:
+    """What the routes need.
+
+    Args:
+        intake: takes rows and scrapes.
+        door: answers SQL.
+        queries: the threads that run it; as many queries run at once.
+        tokens: who may come in.
+        metrics: told about queries.
+        not_ready: why the collector is not ready yet; empty once it is.
+        clock: the time now, UTC.
+    """
+
+    intake: Intake
+    door: SqlDoor
+    queries: ThreadPoolExecutor
+    queries_limit: int
+    tokens: Tokens
+    metrics: SelfMetrics
+    not_ready: Callable[[], str]
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    _running: int = 0
+
+    async def sql(self, request: Request) -> Response:
+        """Answer one SELECT as an Arrow stream, or as JSON where the client accepts only that."""
+        self.tokens.check(request.headers.get("authorization"), "read")
+        body = await body_of(request, 4 * 2**20)
+        try:
+            asked = json.loads(body)
+            sql = asked["sql"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise PermanentError('the body is JSON: {"sql": "SELECT …", "parameters": {…}}') from error
+        if not isinstance(sql, str):
+            raise PermanentError('"sql" is a string')
+        parameters = mapping_of_parameters(asked.get("parameters"))
+        as_arrow = ARROW in request.headers.get("accept", "")
+        if self._running >= 4 * self.queries_limit:
+            raise RetryableError(f"{self._running} queries run or wait already; ask again in a moment")
+        self._running += 1
+        try:
+            loop = asyncio.get_running_loop()
+            content = await loop.run_in_executor(self.queries, self._answer, sql, parameters, as_arrow)
+        finally:
+            self._running -= 1
+        return Response(content, media_type=ARROW if as_arrow else "application/json")
+
+    def _answer(self, sql: str, parameters: Any, as_arrow: bool) -> bytes:
+        started = time.perf_counter()
+        rows = self.door.query(sql, parameters)
+        self.metrics.observe("fleetmeter_query_seconds", time.perf_counter() - started)
+        return arrow_stream(rows) if as_arrow else answer_to_json(rows)
+
+    async def rows(self, table: str, request: Request) -> Response:
+        """Make an Arrow stream of rows durable, land it, and answer how many rows were new."""
+        self.tokens.check(request.headers.get("authorization"), "write")
+        writable_contract(table)
+        body = await body_of(request, self.intake.max_body_bytes)
+        encoding = request.headers.get("content-encoding", "identity").lower() or "identity"
+        meta = {"table": table}
+        answer = await self.intake.accept("rows", body, encoding=encoding, meta=meta, wait_for_landing=True)
+        return JSONResponse({"landed": answer.landed_count})
+
+    async def scrapes(self, target: str, request: Request) -> Response:
+        """Make one /metrics text durable, as read from `target` at `observed_at`; `label.NAME=VALUE` lays on labels."""
+        self.tokens.check(request.headers.get("authorization"), "write")
+        observed_at = observed_time(request.query_params.get("observed_at"), self.clock())
+        labels = {
+            name.removeprefix("label."): value
+            for name, value in request.query_params.items()
+            if name.startswith("label.")
+        }
+        body = await body_of(request, self.intake.max_body_bytes)
+        encoding = request.headers.get("content-encoding", "identity").lower() or "identity"
+        meta = {"target": target, "labels": labels, "observed_us": int(observed_at.timestamp() * 1e6), "up": True}
+        answer = await self.intake.accept("scrape", body, encoding=encoding, meta=meta)
+        return JSONResponse({"accepted": answer.accepted_count, "rejected": answer.rejected_count})
+
+    async def readyz(self) -> Response:
+        """Say whether the tables are migrated and the spool is replayed."""
+        reason = self.not_ready()
+        return JSONResponse({"ready": not reason, "reason": reason or None}, 503 if reason else 200)
+
+
+def build_api(api: Api) -> FastAPI:
+    """Build the application."""
+    app = FastAPI(title="fleetmeter collector", version=metadata.version("fleetmeter"), docs_url=None, redoc_url=None)
+
+    @app.post("/api/v1/sql", summary="Read-only SQL", openapi_extra=SQL_BODY)
+    async def sql(request: Request) -> Response:
+        return await counted(api.metrics, api.sql(request))
+
+    @app.post("/api/v1/tables/{table}", summary="Land rows (Arrow IPC stream)", openapi_extra=ARROW_BODY)
+    async def rows(table: str, request: Request) -> Response:
+        return await api.rows(table, request)
+
+    @app.post("/api/v1/scrapes", summary="Land one Prometheus text", openapi_extra=TEXT_BODY)
+    async def scrapes(target: str, request: Request, observed_at: str | None = None) -> Response:
+        return await api.scrapes(target, request)
+
+    @app.get("/metrics", summary="The collector about itself")
+    async def metrics() -> Response:
+        return Response(api.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/healthz", summary="The process answers")
+    async def healthz() -> Response:
+        return JSONResponse({"healthy": True})
+
+    @app.get("/readyz", summary="Migrated and replayed")
+    async def readyz() -> Response:
+        return await api.readyz()
+
+    app.add_exception_handler(CollectorError, refuse)
+    app.openapi_schema = {**app.openapi(), "paths": {**OTLP_PATHS, **app.openapi()["paths"]}}
+    return app
+
+
+async def counted(metrics: SelfMetrics, answer: Awaitable[Response]) -> Response:
+    """Count a query by the status of its answer."""
+    try:
+        response = await answer
+    except CollectorError as error:
+        metrics.count("fleetmeter_queries", status=str(status_of(error)))
+        raise
+    metrics.count("fleetmeter_queries", status=str(response.status_code))
+    return response
+
+
+async def refuse(request: Request, error: Exception) -> Response:
+    """Answer an error as JSON with its status."""
+    status = status_of(error) if isinstance(error, CollectorError) else 500
+    headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "2"}}.get(status)
+    return JSONResponse({"error": str(error)}, status, headers)
+
+
+async def body_of(request: Request, limit_bytes: int) -> bytes:
+    """Read the body up to a limit."""
+    return await read_body(request.scope, request.receive, limit_bytes)
+
+
+def observed_time(text: str | None, now: datetime) -> datetime:
+    """Return the time of a scrape: ISO 8601 (UTC where it has no zone), or seconds since 1970; none is now.
+
+    Raises:
+        PermanentError: it is neither.
+    """
+    if text is None:
+        return now
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = None
+    try:
+        if seconds is not None:
+            return datetime.fromtimestamp(seconds, UTC)
+        # A plus sign in an address that was not quoted arrives as a space.
+        value = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
+    except (ValueError, OverflowError, OSError) as error:
+        raise PermanentError(f"observed_at {text!r} is neither ISO 8601 nor seconds since 1970") from error
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def arrow_stream(rows: pa.Table) -> bytes:
+    """Write a table as an Arrow IPC stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    return bytes(sink.getvalue().to_pybytes())

@@ -1,0 +1,97 @@
+"""Request bodies by kind: undo the encoding, decode. Pure; the same path for a fresh body and for one from the spool."""
+
+from __future__ import annotations
+
+import zlib
+
+import pyarrow as pa
+
+from collector.decode_metrics import decode_metrics
+from collector.decode_scrape import decode_scrape
+from collector.decode_traces import decode_traces
+from collector.decoded import Decoded
+from collector.errors import PermanentError, TooLargeError
+from collector.spool_records import Record
+from collector.table_contracts import conform, table_contracts, with_received_at
+
+ENCODINGS = ("identity", "gzip")
+
+
+def decode_record_body(record: Record, max_body_bytes: int) -> Decoded:
+    """Decode one body into rows.
+
+    Raises:
+        PermanentError: the bytes are not what their kind says.
+        TooLargeError: the body is over the limit once it is decompressed.
+    """
+    body = decompressed(record.body, record.encoding, max_body_bytes)
+    if record.kind == "traces":
+        return decode_traces(body, record.received_us)
+    if record.kind == "metrics":
+        return decode_metrics(body, record.received_us)
+    if record.kind == "rows":
+        return decode_rows(record.meta["table"], body, record.received_us)
+    if record.kind == "scrape":
+        return decode_scrape(body, record.meta)
+    raise PermanentError(f"a spool record of unknown kind {record.kind!r}: was it written by a later fleetmeter?")
+
+
+def decompressed(body: bytes, encoding: str, max_body_bytes: int) -> bytes:
+    """Undo the encoding, and never unpack more than the limit.
+
+    Raises:
+        PermanentError: the encoding is unknown or the bytes are not in it.
+        TooLargeError: over the limit.
+    """
+    if encoding == "identity":
+        plain = body
+    elif encoding == "gzip":
+        plain = gunzip(body, max_body_bytes)
+    else:
+        raise PermanentError(f"content-encoding {encoding!r} is not understood; use gzip or none")
+    if len(plain) > max_body_bytes:
+        raise TooLargeError(
+            f"the body has over {max_body_bytes} bytes; send smaller batches or raise collector.max_body_bytes"
+        )
+    return plain
+
+
+def gunzip(body: bytes, max_body_bytes: int) -> bytes:
+    """Decompress one or more gzip members up to one byte over the limit."""
+    plain = bytearray()
+    rest = body
+    try:
+        while rest:
+            member = zlib.decompressobj(wbits=gzip_window_bits())
+            plain += member.decompress(rest, max_body_bytes + 1 - len(plain))
+            if len(plain) > max_body_bytes:
+                return bytes(plain)
+            if not member.eof:
+                raise PermanentError("the gzip body ends too early")
+            rest = member.unused_data
+    except zlib.error as error:
+        raise PermanentError(f"the body is not gzip: {error}") from error
+    return bytes(plain)
+
+
+def gzip_window_bits() -> int:
+    """Return zlib's window size that asks for a gzip header."""
+    return 16 + zlib.MAX_WBITS
+
+
+def decode_rows(table: str, body: bytes, received_us: int) -> Decoded:
+    """Decode an Arrow IPC stream of rows of one table.
+
+    Raises:
+        PermanentError: it is no Arrow stream, or the rows do not fit the table.
+    """
+    try:
+        with pa.ipc.open_stream(body) as reader:
+            rows = reader.read_all()
+        rows.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise PermanentError(f"the body is not an Arrow IPC stream: {error}") from error
+    rows = conform(table, rows)
+    if "received_at" in table_contracts()[table].schema.names:
+        rows = with_received_at(rows, pa.scalar(received_us, pa.timestamp("us")))
+    return Decoded({table: rows} if rows.num_rows else {}, rows.num_rows)

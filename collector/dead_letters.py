@@ -1,0 +1,68 @@
+"""The folder of what was acknowledged and can't become rows: one JSON-lines file a spool record, bounded.
+
+A line is `{"kind", "received_at", "reason", "item_base64"}`. The file is named by the record's place in the spool, so a
+replay after a crash writes the same file again instead of a second one.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from collector.decoded import Rejected
+from collector.spool_records import Position, Record
+
+log = logging.getLogger(__name__)
+
+
+class DeadLetters:
+    """Dead letters of one collector.
+
+    Args:
+        folder: where they are; made when the first comes.
+        limit_bytes: above it the oldest files go.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
+        self.folder = folder
+        self._limit_bytes = limit_bytes
+
+    def keep(self, record: Record, end: Position, rejected: Iterable[Rejected]) -> None:
+        """Write one record's rejects; a disk that can't take them is logged, for the landing must go on."""
+        path = self.folder / f"{end.segment:012d}-{end.offset_bytes:012d}-{record.kind}.jsonl"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(line_of(record, item) for item in rejected))
+            self._trim()
+        except OSError as error:
+            log.error("dead_letter_lost", extra={"file": str(path), "error": str(error)})
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the folder."""
+        return sum(path.stat().st_size for path in self.folder.glob("*.jsonl"))
+
+    def _trim(self) -> None:
+        size = self.size_bytes
+        for path in sorted(self.folder.glob("*.jsonl")):
+            if size <= self._limit_bytes:
+                return
+            size -= path.stat().st_size
+            path.unlink()
+            log.warning("dead_letter_dropped", extra={"file": path.name, "limit_bytes": self._limit_bytes})
+
+
+def line_of(record: Record, item: Rejected) -> str:
+    """Write one reject as a line of JSON."""
+    received_at = datetime.fromtimestamp(record.received_us / 1e6, UTC).isoformat()
+    line = {
+        "kind": record.kind,
+        "received_at": received_at,
+        "reason": item.reason,
+        "item_base64": base64.b64encode(item.item).decode(),
+    }
+    return json.dumps(line, ensure_ascii=False) + "\n"

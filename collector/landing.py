@@ -1,0 +1,303 @@
+"""The landing: one thread that takes durable records in order and puts their rows into the tables.
+
+A batch is what has gathered within a moment, or enough rows. Its rows and the spool's progress are one transaction, so a
+crash anywhere neither loses nor doubles. A batch that the database refuses for its content is landed record by record, and
+only the bad record goes to the dead letters; one that fails for want of disk or memory is tried again until it lands.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+
+from collector.bodies import decode_record_body
+from collector.dead_letters import DeadLetters
+from collector.decoded import Decoded, Rejected
+from collector.errors import PermanentError, RetryableError, StoreFailedError
+from collector.self_metrics import SelfMetrics
+from collector.spool_records import Position, Record, Spooled
+from collector.store import FileStore
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
+DRAIN_RETRIES = 3
+"""How often a failing batch is tried again once the collector is stopping; the spool keeps it for the next start."""
+
+
+@dataclass(slots=True)
+class Arrival:
+    """One durable record with its rows."""
+
+    record: Record
+    end: Position
+    decoded: Decoded
+    landed: Future[int] | None
+    """Told how many rows were new, where somebody waits for that."""
+
+
+@dataclass(frozen=True, slots=True)
+class LandingLimits:
+    """When a batch is landed, and how much decoded data may wait in memory."""
+
+    linger_seconds: float = 0.2
+    """How long the first record of a batch waits for more."""
+    rows_limit: int = 100_000
+    """A batch of as many rows is landed at once."""
+    memory_bytes: int = 256 * 2**20
+    """Above this much, decoded rows are dropped and decoded again from the spooled body."""
+    max_body_bytes: int = 64 * 2**20
+    """The largest body after decompression."""
+    checkpoint_seconds: float = 60.0
+    """Time between two checkpoints while rows come in."""
+
+
+@dataclass(slots=True)
+class Landing:
+    """The landing thread and its queue.
+
+    Args:
+        store: where the rows go.
+        read_again: reads a record whose body was let go for want of memory.
+        dead_letters: where rejects go.
+        metrics: told about every batch.
+        on_progress: called with the spool position after each commit.
+        on_failure: called when the database can't go on in this process.
+        clock: seconds since 1970.
+    """
+
+    store: FileStore
+    read_again: Callable[[Spooled], Record]
+    dead_letters: DeadLetters
+    metrics: SelfMetrics
+    on_progress: Callable[[Position], None]
+    on_failure: Callable[[StoreFailedError], None]
+    limits: LandingLimits = field(default_factory=LandingLimits)
+    clock: Callable[[], float] = time.time
+    _queue: queue.SimpleQueue[Spooled | None] = field(default_factory=queue.SimpleQueue)
+    _held_bytes: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _thread: threading.Thread | None = None
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _oldest_us: int | None = None
+    _checkpointed: float = 0.0
+    _dirty: bool = False
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._checkpointed = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="landing", daemon=True)
+        self._thread.start()
+
+    def put(self, records: Iterable[Spooled]) -> None:
+        """Queue durable records, in the order of the spool."""
+        for spooled in records:
+            size = held_bytes(spooled)
+            with self._lock:
+                if fits := self._held_bytes + size <= self.limits.memory_bytes:
+                    self._held_bytes += size
+            self._queue.put(spooled if fits else let_go(spooled))
+
+    def close(self) -> None:
+        """Land what is queued, checkpoint and stop."""
+        self._stopping.set()
+        self._queue.put(None)
+        if self._thread is not None:
+            self._thread.join()
+
+    def oldest_age_seconds(self) -> float:
+        """Return the age of the oldest record that is being landed; 0 where none waits."""
+        oldest = self._oldest_us
+        return max(0.0, self.clock() - oldest / 1e6) if oldest is not None else 0.0
+
+    def _run(self) -> None:
+        try:
+            while (batch := self._gather()) is not None:
+                if batch:
+                    self.land(batch)
+                self._checkpoint_if_due()
+            self._checkpoint()
+        except StoreFailedError as error:
+            self.on_failure(error)
+        except RetryableError as error:
+            log.error("landing_left_to_next_start", extra={"error": str(error)})
+
+    def _gather(self) -> list[Arrival] | None:
+        """Wait for a record and what follows it within the linger; None once stopped and empty."""
+        try:
+            first = self._queue.get(timeout=1.0)
+        except queue.Empty:
+            return []
+        if first is None:
+            return None
+        batch = [self._arrival(first)]
+        self._oldest_us = batch[0].record.received_us
+        rows = batch[0].decoded.rows_count
+        deadline = time.monotonic() + self.limits.linger_seconds
+        while rows < self.limits.rows_limit:
+            patience = 0.0 if batch[-1].landed is not None or self._stopping.is_set() else deadline - time.monotonic()
+            try:
+                following = self._queue.get(timeout=patience) if patience > 0 else self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if following is None:
+                self._queue.put(None)
+                break
+            batch.append(self._arrival(following))
+            rows += batch[-1].decoded.rows_count
+        return batch
+
+    def _arrival(self, spooled: Spooled) -> Arrival:
+        """Take a record off the queue, and read and decode it again where memory was short."""
+        if spooled.record is not None:
+            with self._lock:
+                self._held_bytes -= held_bytes(spooled)
+        handed: Handed = spooled.handed or Handed(None)
+        record, decoded = spooled.record, handed.decoded
+        if record is None or decoded is None:
+            record = record or self._read_again(spooled)
+            try:
+                decoded = decode_record_body(record, self.limits.max_body_bytes)
+            except PermanentError as error:
+                decoded = Decoded({}, 0, (Rejected(str(error), record.body),))
+        return Arrival(record, spooled.end, decoded, handed.landed)
+
+    def _read_again(self, spooled: Spooled) -> Record:
+        try:
+            return self.read_again(spooled)
+        except (OSError, PermanentError) as error:
+            log.error("spool_record_lost", extra={"segment": spooled.end.segment, "error": str(error)})
+            return Record("unreadable", "identity", int(self.clock() * 1e6), {}, b"")
+
+    def land(self, batch: list[Arrival]) -> None:
+        """Land a batch whole, or, where its content is refused, record by record."""
+        try:
+            self._land_in_one(batch)
+        except PermanentError as error:
+            if len(batch) == 1:
+                self._bury(batch[0], error)
+            else:
+                log.warning("batch_refused", extra={"records": len(batch), "error": str(error)})
+                for arrival in batch:
+                    self.land([arrival])
+        self._oldest_us = None
+
+    def _land_in_one(self, batch: list[Arrival]) -> None:
+        entries, owners = entries_of(batch)
+        self._keep_rejected(batch)
+        started = time.monotonic()
+        counts = self._insist(entries, batch[-1].end)
+        self.metrics.observe("fleetmeter_landing_seconds", time.monotonic() - started)
+        self._dirty = True
+        for (table, rows), count in zip(entries, counts, strict=True):
+            self.metrics.count("fleetmeter_landed_rows", count, table=table)
+            self.metrics.count("fleetmeter_duplicate_rows", rows.num_rows - count, table=table)
+        self._finish(batch)
+        for arrival in batch:
+            if arrival.landed is not None:
+                arrival.landed.set_result(sum(counts[index] for index in owners[id(arrival)]))
+
+    def _keep_rejected(self, batch: list[Arrival]) -> None:
+        """Before the commit: a crash after it would lose them, and a replay writes the same files again."""
+        for arrival in batch:
+            if arrival.decoded.rejected:
+                self.dead_letters.keep(arrival.record, arrival.end, arrival.decoded.rejected)
+
+    def _finish(self, batch: list[Arrival]) -> None:
+        for arrival in batch:
+            if count := len(arrival.decoded.rejected):
+                self.metrics.count("fleetmeter_dead_letters", count, kind=arrival.record.kind)
+        self.on_progress(batch[-1].end)
+        self.metrics.set("fleetmeter_freshness_seconds", self.clock() - batch[0].record.received_us / 1e6)
+
+    def _insist(self, entries: list[tuple[str, pa.Table]], end: Position) -> list[int]:
+        """Land, and try again for as long as the failure may pass."""
+        tries = 0
+        while True:
+            try:
+                return self.store.land_conformed(entries, end)
+            except StoreFailedError:
+                raise
+            except RetryableError as error:
+                tries += 1
+                self.metrics.count("fleetmeter_landing_retries")
+                log.error("landing_failed", extra={"error": str(error), "tries": tries})
+                if self._stopping.is_set() and tries >= DRAIN_RETRIES:
+                    raise
+                self._stopping.wait(RETRY_SECONDS[min(tries, len(RETRY_SECONDS)) - 1])
+
+    def _bury(self, arrival: Arrival, error: PermanentError) -> None:
+        """Put a record that the database refuses into the dead letters, and pass over it."""
+        log.error("record_refused", extra={"kind": arrival.record.kind, "error": str(error)})
+        lost = Rejected(f"refused by the database: {error}", arrival.record.body)
+        arrival.decoded = Decoded({}, 0, (lost, *arrival.decoded.rejected))
+        self._keep_rejected([arrival])
+        self._insist([], arrival.end)
+        self._finish([arrival])
+        if arrival.landed is not None:
+            arrival.landed.set_exception(error)
+
+    def _checkpoint_if_due(self) -> None:
+        if self._dirty and time.monotonic() - self._checkpointed >= self.limits.checkpoint_seconds:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        started = time.monotonic()
+        try:
+            self.store.checkpoint()
+        except StoreFailedError:
+            raise
+        except RetryableError as error:
+            log.error("checkpoint_failed", extra={"error": str(error)})
+        self.metrics.observe("fleetmeter_checkpoint_seconds", time.monotonic() - started)
+        self._checkpointed = time.monotonic()
+        self._dirty = False
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """What a receiver hands on beside a record: its rows, unless memory is short, and who waits for the landing."""
+
+    decoded: Decoded | None
+    landed: Future[int] | None = None
+
+
+def held_bytes(spooled: Spooled) -> int:
+    """Return about how much memory a queued record holds: its body and its rows."""
+    decoded = spooled.handed.decoded if spooled.handed else None
+    rows = sum(table.nbytes for table in decoded.tables.values()) if decoded else 0
+    return rows + (len(spooled.record.body) if spooled.record else 0)
+
+
+def let_go(spooled: Spooled) -> Spooled:
+    """Keep only the place of a record, and who waits for it."""
+    landed = spooled.handed.landed if spooled.handed else None
+    return replace(spooled, record=None, handed=Handed(None, landed))
+
+
+def entries_of(batch: list[Arrival]) -> tuple[list[tuple[str, pa.Table]], dict[int, list[int]]]:
+    """Put the rows of all records of a table together, except where somebody waits for a record's own count.
+
+    Returns:
+        The entries (table, rows) to insert, and for each arrival's id the entries that are its own.
+    """
+    entries: list[tuple[str, pa.Table]] = []
+    owners: dict[int, list[int]] = {}
+    shared: dict[str, list[pa.Table]] = {}
+    for arrival in batch:
+        owners[id(arrival)] = []
+        for table, rows in arrival.decoded.tables.items():
+            if arrival.landed is None:
+                shared.setdefault(table, []).append(rows)
+            else:
+                owners[id(arrival)].append(len(entries))
+                entries.append((table, rows))
+    entries.extend((table, pa.concat_tables(parts, promote_options="default")) for table, parts in shared.items())
+    return entries, owners

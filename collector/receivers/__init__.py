@@ -1,0 +1,1 @@
+"""The doors through which telemetry comes in: OTLP over HTTP and gRPC, Arrow rows, Prometheus texts."""

@@ -1,0 +1,58 @@
+"""Bare ASGI: read a request's headers and body, send an answer. Nothing here knows OTLP."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from collector.errors import PermanentError, TooLargeError
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Disconnected(PermanentError):
+    """The client went away before its body was whole."""
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """Return the headers by lowercase name; the last of a repeated one stays."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
+    """Read the whole body, as encoded.
+
+    Raises:
+        TooLargeError: it is over the limit.
+        Disconnected: the client went away.
+    """
+    declared = headers_of(scope).get("content-length", "")
+    too_large = TooLargeError(
+        f"the body has over {max_bytes} bytes; send smaller batches or raise collector.max_body_bytes"
+    )
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise too_large
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected("the client went away before its body was whole")
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > max_bytes:
+            raise too_large
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def send_answer(
+    send: Send, status: int, body: bytes, content_type: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
+    """Send one whole answer."""
+    head = [(b"content-type", content_type), (b"content-length", str(len(body)).encode()), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": head})
+    await send({"type": "http.response.body", "body": body})

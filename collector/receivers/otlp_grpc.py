@@ -1,0 +1,132 @@
+"""OTLP over gRPC: the trace and metrics services on the raw bytes, and the health service."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+
+from collector.errors import CollectorError, RetryableError, TooLargeError
+from collector.receivers.intake import Intake
+from collector.receivers.otlp_http import LOGS_ARE_NOT_STORED
+from collector.receivers.otlp_messages import SIGNALS, Signal, log_records_count, success
+from collector.self_metrics import SelfMetrics
+from collector.tokens import Tokens, UnknownTokenError
+
+DOOR = "otlp_grpc"
+RETRY_SECONDS = 5
+SERVICES = {
+    "traces": "opentelemetry.proto.collector.trace.v1.TraceService",
+    "metrics": "opentelemetry.proto.collector.metrics.v1.MetricsService",
+    "logs": "opentelemetry.proto.collector.logs.v1.LogsService",
+}
+Handler = Callable[[bytes, Any], Awaitable[bytes]]
+
+
+@dataclass(slots=True)
+class OtlpGrpc:
+    """The gRPC server.
+
+    Args:
+        intake: takes the bodies.
+        tokens: who may send.
+        metrics: told what came.
+    """
+
+    intake: Intake
+    tokens: Tokens
+    metrics: SelfMetrics
+    _server: Any = None
+    _health: Any = None
+
+    async def start(self, address: str) -> int:
+        """Listen; return the port.
+
+        Raises:
+            OSError: the address is in use or can't be had.
+        """
+        options = [
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", self.intake.max_body_bytes),
+        ]
+        self._server = grpc.aio.server(options=options)
+        for kind, service in SERVICES.items():
+            handler = grpc.unary_unary_rpc_method_handler(self._export(SIGNALS[kind]))
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": handler}),))
+        self._health = health_aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(str(error)) from error
+        await self._server.start()
+        return int(port)
+
+    async def set_serving(self, serving: bool) -> None:
+        """Tell the health service's clients."""
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in ("", SERVICES["traces"], SERVICES["metrics"]):
+            await self._health.set(service, status)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Stop taking calls; give those under way some time."""
+        if self._server is not None:
+            await self._server.stop(grace_seconds)
+
+    def _export(self, signal: Signal) -> Handler:
+        async def export(body: bytes, context: Any) -> bytes:
+            started = time.perf_counter()
+            self.metrics.count("fleetmeter_received_bodies", door=DOOR)
+            self.metrics.count("fleetmeter_received_bytes", len(body), door=DOOR)
+            try:
+                answer = await self._accept(signal, body, context)
+            except CollectorError as error:
+                await self._refuse(context, error)
+                raise
+            self.metrics.observe("fleetmeter_ack_seconds", time.perf_counter() - started, door=DOOR)
+            return answer
+
+        return export
+
+    async def _accept(self, signal: Signal, body: bytes, context: Any) -> bytes:
+        metadata = dict(context.invocation_metadata() or ())
+        self.tokens.check(metadata.get("authorization"), "write")
+        if signal.kind == "logs":
+            return success(signal, log_records_count(body), LOGS_ARE_NOT_STORED).SerializeToString()
+        answer = await self.intake.accept(signal.kind, body)
+        return success(signal, answer.rejected_count, answer.message).SerializeToString()
+
+    async def _refuse(self, context: Any, error: CollectorError) -> None:
+        code = code_of(error)
+        self.metrics.count("fleetmeter_refused_bodies", door=DOOR, status=code.name)
+        await context.abort(code, str(error), trailing_metadata=details_of(code, error))
+
+
+def code_of(error: CollectorError) -> grpc.StatusCode:
+    """Return the gRPC status of an error; a client tries RESOURCE_EXHAUSTED with RetryInfo again, INVALID_ARGUMENT never."""
+    if isinstance(error, UnknownTokenError):
+        return grpc.StatusCode.UNAUTHENTICATED
+    if isinstance(error, RetryableError):
+        return grpc.StatusCode.RESOURCE_EXHAUSTED
+    if isinstance(error, TooLargeError):
+        return grpc.StatusCode.INVALID_ARGUMENT
+    return grpc.StatusCode.INVALID_ARGUMENT
+
+
+def details_of(code: grpc.StatusCode, error: CollectorError) -> tuple[tuple[str, bytes], ...]:
+    """Return the rich error: for a retryable one, when to come back."""
+    if code is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return ()
+    detail = AnyMessage()
+    detail.Pack(RetryInfo(retry_delay=Duration(seconds=RETRY_SECONDS)))
+    status = Status(code=code.value[0], message=str(error), details=[detail])
+    return (("grpc-status-details-bin", status.SerializeToString()),)

@@ -1,0 +1,132 @@
+"""OTLP over HTTP as bare ASGI: a framework's handler costs three times as much a request."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from collector.bodies import decompressed
+from collector.errors import CollectorError, PermanentError, RetryableError, TooLargeError
+from collector.receivers.http_messages import (
+    App,
+    Disconnected,
+    Receive,
+    Scope,
+    Send,
+    headers_of,
+    read_body,
+    send_answer,
+)
+from collector.receivers.intake import Accepted, Intake
+from collector.receivers.otlp_messages import (
+    SIGNALS,
+    Signal,
+    encoded,
+    failure,
+    log_records_count,
+    protobuf_of_json,
+    success,
+)
+from collector.self_metrics import SelfMetrics
+from collector.tokens import Tokens, UnknownTokenError
+
+PROTOBUF, JSON = "application/x-protobuf", "application/json"
+RETRY_AFTER = (b"retry-after", b"5")
+DOOR = "otlp_http"
+LOGS_ARE_NOT_STORED = "fleetmeter stores traces and metrics, not logs; send logs elsewhere"
+
+
+class UnsupportedTypeError(PermanentError):
+    """A content type that OTLP does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtlpHttp:
+    """POST /v1/traces, /v1/metrics and /v1/logs; other paths go to `otherwise`."""
+
+    intake: Intake
+    tokens: Tokens
+    metrics: SelfMetrics
+    otherwise: App
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        signal = (
+            SIGNALS.get(scope["path"][4:]) if scope["type"] == "http" and scope["path"].startswith("/v1/") else None
+        )
+        if signal is None:
+            await self.otherwise(scope, receive, send)
+            return
+        headers = headers_of(scope)
+        as_json = media_type(headers) == JSON
+        started = time.perf_counter()
+        try:
+            answer = await self._accept(signal, scope, headers, receive)
+        except Disconnected:
+            return
+        except CollectorError as error:
+            await self._refuse(send, error, as_json)
+            return
+        body = encoded(success(signal, answer.rejected_count, answer.message), as_json)
+        await send_answer(send, 200, body, (JSON if as_json else PROTOBUF).encode())
+        self.metrics.observe("fleetmeter_ack_seconds", time.perf_counter() - started, door=DOOR)
+
+    async def _accept(self, signal: Signal, scope: Scope, headers: dict[str, str], receive: Receive) -> Accepted:
+        if scope["method"] != "POST":
+            raise MethodError("OTLP is sent with POST")
+        self.tokens.check(headers.get("authorization"), "write")
+        media = media_type(headers)
+        if media not in (PROTOBUF, JSON):
+            raise UnsupportedTypeError(f"content-type {media or 'none'!r} is not OTLP; use {PROTOBUF} or {JSON}")
+        encoding = headers.get("content-encoding", "").strip().lower() or "identity"
+        if encoding not in ("identity", "gzip"):
+            raise UnsupportedTypeError(f"content-encoding {encoding!r} is not understood; use gzip or none")
+        body = await read_body(scope, receive, self.intake.max_body_bytes)
+        self.metrics.count("fleetmeter_received_bodies", door=DOOR)
+        self.metrics.count("fleetmeter_received_bytes", len(body), door=DOOR)
+        if media == JSON:
+            body = protobuf_of_json(signal, decompressed(body, encoding, self.intake.max_body_bytes))
+            encoding = "identity"
+        if signal.kind == "logs":
+            count = log_records_count(decompressed(body, encoding, self.intake.max_body_bytes))
+            return Accepted(0, count, LOGS_ARE_NOT_STORED)
+        return await self.intake.accept(signal.kind, body, encoding=encoding)
+
+    async def _refuse(self, send: Send, error: CollectorError, as_json: bool) -> None:
+        status = status_of(error)
+        self.metrics.count("fleetmeter_refused_bodies", door=DOOR, status=str(status))
+        headers = []
+        if status == 503:
+            headers.append(RETRY_AFTER)
+        if status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        if status == 405:
+            headers.append((b"allow", b"POST"))
+        if status == 413:
+            headers.append((b"connection", b"close"))
+        body = encoded(failure(status, str(error)), as_json)
+        await send_answer(send, status, body, (JSON if as_json else PROTOBUF).encode(), headers)
+
+
+class MethodError(PermanentError):
+    """A method that the route does not have."""
+
+
+def media_type(headers: dict[str, str]) -> str:
+    """Return the content type without its parameters."""
+    return headers.get("content-type", "").split(";", 1)[0].strip().lower()
+
+
+STATUSES: tuple[tuple[type[CollectorError], int], ...] = (
+    (UnknownTokenError, 401),
+    (MethodError, 405),
+    (UnsupportedTypeError, 415),
+    (TooLargeError, 413),
+    (RetryableError, 503),
+    (PermanentError, 400),
+)
+
+
+def status_of(error: CollectorError) -> int:
+    """Return the HTTP status of an error; permanent ones are the sender's, retryable ones ours."""
+    return next((status for kind, status in STATUSES if isinstance(error, kind)), 500)

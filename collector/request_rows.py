@@ -1,0 +1,137 @@
+"""Which spans are requests, and the row that each becomes. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from collector.attribute_values import COERCIONS, as_count, as_measure, as_text
+from collector.errors import PermanentError
+from engine_exporter import semconv
+
+NATIVE_NAME = "llm_request"
+"""The span that vLLM itself makes of a finished request."""
+NATIVE_SOURCE = "vllm_span"
+DEFAULT_SOURCE = "otlp"
+
+NATIVE_ATTRIBUTES = {
+    "gen_ai.usage.prompt_tokens": semconv.INPUT_TOKENS,
+    "gen_ai.usage.completion_tokens": semconv.OUTPUT_TOKENS,
+    "gen_ai.latency.time_to_first_token": semconv.TTFT,
+    "gen_ai.latency.e2e": semconv.E2E,
+    "gen_ai.latency.time_in_queue": semconv.QUEUE,
+    "gen_ai.latency.time_in_model_prefill": semconv.PREFILL,
+    "gen_ai.latency.time_in_model_decode": semconv.DECODE,
+}
+"""vLLM's attribute names (0.8 to 0.33) and ours for the same thing."""
+
+OUTCOMES = frozenset(outcome.value for outcome in semconv.Outcome)
+MODES = frozenset(mode.value for mode in semconv.Mode)
+INTEGER_COLUMNS = frozenset({"gpu_count", "preemptions_count"})
+INTEGER_LIMIT = 2**31
+REPLICA_FALLBACKS = ("service.instance.id", "host.name")
+BOOKKEEPING_PREFIXES = ("telemetry.", "process.", "vllm.process_")
+"""Resource attributes that describe the sender's SDK, not the request: left out of the leftovers."""
+
+
+def is_request(span: Any, scope: str, attributes: dict[str, Any]) -> bool:
+    """Tell whether a span is a row of `requests`."""
+    return semconv.OUTCOME in attributes or is_native(span, scope, attributes)
+
+
+def is_native(span: Any, scope: str, attributes: dict[str, Any]) -> bool:
+    """Tell whether it is vLLM's own span of a request that no exporter measured (else it would count twice)."""
+    return (
+        span.name == NATIVE_NAME
+        and semconv.OUTCOME not in attributes
+        and (scope.startswith("vllm") or any(name in attributes for name in NATIVE_ATTRIBUTES))
+        and semconv.TRACESTATE_KEY not in tracestate_keys(span.trace_state)
+    )
+
+
+def tracestate_keys(tracestate: str) -> set[str]:
+    """Return the keys of a W3C tracestate header."""
+    return {member.split("=", 1)[0].strip() for member in tracestate.split(",")}
+
+
+def request_row(
+    span: Any, frame: dict[str, Any], attributes: dict[str, Any], resource: dict[str, Any]
+) -> dict[str, Any]:
+    """Return one row of `requests`; attributes that no column takes, or whose value fits none, stay in `attributes`.
+
+    Raises:
+        PermanentError: the outcome is none of the five.
+    """
+    native = semconv.OUTCOME not in attributes
+    given = upgrade_native(attributes) if native else dict(attributes)
+    leftovers = {key: value for key, value in resource.items() if not key.startswith(BOOKKEEPING_PREFIXES)}
+    row: dict[str, Any] = dict(frame)
+    for attribute in semconv.REQUEST_ATTRIBUTES:
+        row[attribute.column] = take(attribute, given, leftovers)
+    leftovers.update(given)
+    row["outcome"] = checked_outcome(row["outcome"], attributes)
+    fill_gaps(row, span, leftovers, native)
+    row["attributes"] = [(key, as_text(value)) for key, value in leftovers.items()]
+    return row
+
+
+def take(attribute: semconv.Attribute, given: dict[str, Any], leftovers: dict[str, Any]) -> Any:
+    """Take an attribute's value out of the span's attributes, else the resource's, if it fits its column."""
+    for source in (given, leftovers):
+        if attribute.name not in source:
+            continue
+        value = COERCIONS[attribute.type](source[attribute.name])
+        if value is None or not fits(attribute.column, value):
+            continue
+        if not (
+            attribute.type == "strs" and isinstance(source[attribute.name], list) and len(source[attribute.name]) > 1
+        ):
+            del source[attribute.name]
+        if source is given:
+            leftovers.pop(attribute.name, None)
+        return value
+    return None
+
+
+def fits(column: str, value: Any) -> bool:
+    """Tell whether a coerced value is one that the column may hold."""
+    if column in INTEGER_COLUMNS:
+        return bool(value < INTEGER_LIMIT)
+    return column != "mode" or value in MODES
+
+
+def checked_outcome(outcome: str | None, attributes: dict[str, Any]) -> str:
+    """Return the outcome in the one spelling.
+
+    Raises:
+        PermanentError: it is none of the five.
+    """
+    if outcome is not None and outcome.lower() in OUTCOMES:
+        return outcome.lower()
+    said = as_text(attributes.get(semconv.OUTCOME, ""))[:80]
+    raise PermanentError(f"{semconv.OUTCOME} is {said!r}; it is one of {', '.join(sorted(OUTCOMES))}")
+
+
+def upgrade_native(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Rename vLLM's attributes to ours. The span exists only for requests that finished, so the outcome is ok."""
+    renamed = {NATIVE_ATTRIBUTES.get(key, key): value for key, value in attributes.items()}
+    output_tokens, decode = as_count(renamed.get(semconv.OUTPUT_TOKENS)), as_measure(renamed.get(semconv.DECODE))
+    if output_tokens is not None and output_tokens > 1 and decode is not None:
+        renamed.setdefault(semconv.TPOT, decode / (output_tokens - 1))
+    renamed.setdefault(semconv.OUTCOME, semconv.Outcome.OK.value)
+    renamed.setdefault(semconv.SOURCE, NATIVE_SOURCE)
+    return renamed
+
+
+def fill_gaps(row: dict[str, Any], span: Any, leftovers: dict[str, Any], native: bool) -> None:
+    """Fill what the span says in another way: model, replica, engine, duration, source."""
+    if row["model"] is None:
+        row["model"] = COERCIONS["str"](leftovers.pop(semconv.RESPONSE_MODEL, None))
+    if row["replica"] is None:
+        found = (COERCIONS["str"](leftovers.get(name)) for name in REPLICA_FALLBACKS)
+        row["replica"] = next((name for name in found if name), None)
+    if row["engine"] is None and native:
+        row["engine"] = "vllm"
+    if row["e2e_seconds"] is None and row["ended_at"] is not None:
+        row["e2e_seconds"] = (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9
+    row["source"] = row["source"] or DEFAULT_SOURCE
+    row["estimated"] = bool(row["estimated"])

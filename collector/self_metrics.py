@@ -1,0 +1,94 @@
+"""What the collector says about itself on /metrics: one closed list, and the registry that holds the values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+
+@dataclass(frozen=True, slots=True)
+class SelfMetric:
+    """One metric family of the collector."""
+
+    name: str
+    """Name on /metrics, without the `_total` that counters get."""
+    kind: str
+    """counter, gauge or histogram."""
+    labels: tuple[str, ...]
+    """Label names."""
+    meaning: str
+    """What it says, in a sentence."""
+
+
+SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+SELF_METRICS: tuple[SelfMetric, ...] = (
+    SelfMetric("fleetmeter_received_bodies", "counter", ("door",), "Request bodies that came in."),
+    SelfMetric("fleetmeter_received_bytes", "counter", ("door",), "Their bytes as received."),
+    SelfMetric("fleetmeter_accepted_items", "counter", ("kind",), "Spans, points and rows that were acknowledged."),
+    SelfMetric("fleetmeter_refused_bodies", "counter", ("door", "status"), "Bodies that were refused, by HTTP status."),
+    SelfMetric(
+        "fleetmeter_rejected_items", "counter", ("kind",), "Spans and points in accepted bodies that became no row."
+    ),
+    SelfMetric("fleetmeter_landed_rows", "counter", ("table",), "New rows in the tables."),
+    SelfMetric("fleetmeter_duplicate_rows", "counter", ("table",), "Rows whose key was there already."),
+    SelfMetric("fleetmeter_dead_letters", "counter", ("kind",), "Items put into the dead-letter folder."),
+    SelfMetric("fleetmeter_dead_letter_bytes", "gauge", (), "Size of the dead-letter folder."),
+    SelfMetric("fleetmeter_spool_bytes", "gauge", (), "Bytes that are durable but not landed."),
+    SelfMetric(
+        "fleetmeter_spool_age_seconds", "gauge", (), "Age of the oldest record that is not landed; 0: none waits."
+    ),
+    SelfMetric("fleetmeter_ack_seconds", "histogram", ("door",), "From the whole body to the answer."),
+    SelfMetric("fleetmeter_landing_seconds", "histogram", (), "One landing transaction."),
+    SelfMetric("fleetmeter_landing_retries", "counter", (), "Landings that failed and are tried again."),
+    SelfMetric("fleetmeter_freshness_seconds", "gauge", (), "From receipt to queryable, of the batch landed last."),
+    SelfMetric("fleetmeter_checkpoint_seconds", "histogram", (), "One checkpoint of the database."),
+    SelfMetric("fleetmeter_series_collisions", "counter", (), "Series whose id another series has already."),
+    SelfMetric("fleetmeter_queries", "counter", ("status",), "SQL queries, by HTTP status."),
+    SelfMetric("fleetmeter_query_seconds", "histogram", (), "One SQL query that was answered."),
+    SelfMetric("fleetmeter_scrapes", "counter", ("result",), "Scrapes of configured targets: ok or failed."),
+)
+
+TYPES: dict[str, Callable[..., Any]] = {"counter": Counter, "gauge": Gauge}
+
+
+class SelfMetrics:
+    """The values of one collector; a name that is not on the list is an error."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._families = {metric.name: self._family(metric) for metric in SELF_METRICS}
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Add to a counter."""
+        self._of(name, labels).inc(amount)
+
+    def set(self, name: str, value: float) -> None:
+        """Set a gauge."""
+        self._families[name].set(value)
+
+    def read(self, name: str, value: Callable[[], float]) -> None:
+        """Let a gauge be computed when it is asked for."""
+        self._families[name].set_function(value)
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Put a value into a histogram."""
+        self._of(name, labels).observe(value)
+
+    def exposition(self) -> bytes:
+        """Return all values in the Prometheus text format."""
+        return generate_latest(self._registry)
+
+    def _of(self, name: str, labels: dict[str, str]) -> Any:
+        family = self._families[name]
+        return family.labels(**labels) if labels else family
+
+    def _family(self, metric: SelfMetric) -> Any:
+        if metric.kind == "histogram":
+            return Histogram(
+                metric.name, metric.meaning, metric.labels, registry=self._registry, buckets=SECONDS_BUCKETS
+            )
+        return TYPES[metric.kind](metric.name, metric.meaning, metric.labels, registry=self._registry)

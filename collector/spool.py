@@ -1,0 +1,286 @@
+"""The durable queue between an answer and the tables: what is acknowledged is on disk first.
+
+One thread writes: it takes every record that waits, appends them with one write, syncs once, and only then tells their
+senders (group commit). Records reach the landing in the order of the file. Segments are deleted once landed. Landing keeps
+its own progress in the database, so this file never guesses what was landed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from collector.errors import PermanentError, RetryableError
+from collector.spool_records import (
+    MAGIC,
+    Position,
+    Record,
+    Spooled,
+    decode_record,
+    decode_records,
+    encode_record,
+    next_record_start,
+)
+
+log = logging.getLogger(__name__)
+
+SEGMENT_NAME = "segment-{:012d}.spool"
+GROUP_BYTES = 32 * 2**20
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A record that is not durable yet."""
+
+    record: Record
+    framed: bytes
+    handed: Any
+    durable: Future[Position]
+
+
+class Spool:
+    """Segment files in a folder, written by one thread.
+
+    Args:
+        folder: where the segments are; made if missing.
+        landed: how far the database reaches; everything after it is handed on again by `replay`.
+        limit_bytes: above this much unlanded data, records are refused.
+        min_free_bytes: below this much free disk, records are refused.
+        segment_bytes: a segment is closed once it is longer.
+        hand_on: called in order with each group of records once they are durable.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        landed: Position,
+        limit_bytes: int,
+        hand_on: Callable[[list[Spooled]], None],
+        min_free_bytes: int = 0,
+        segment_bytes: int = 64 * 2**20,
+    ) -> None:
+        self.folder = folder
+        self._limit_bytes = limit_bytes
+        self._min_free_bytes = min_free_bytes
+        self._segment_bytes = segment_bytes
+        self._hand_on = hand_on
+        self._lock = threading.Lock()
+        self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
+        self._waiting_bytes = 0
+        self._closed = False
+        folder.mkdir(parents=True, exist_ok=True)
+        self._replayable = self._segments()
+        self._sizes = {number: path.stat().st_size for number, path in self._replayable.items()}
+        self._landed = landed
+        self._number = max([landed.segment, *self._sizes], default=0)
+        self._file = -1
+        self._offset = 0
+        self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
+
+    def start(self) -> None:
+        """Start writing; call it after `replay` was drained."""
+        self._thread.start()
+
+    def replay(self) -> Iterator[Spooled]:
+        """Yield every durable record after the database's progress, in order; cut torn tails for good."""
+        for number, path in sorted(self._replayable.items()):
+            if number < self._landed.segment:
+                continue
+            start = self._landed.offset_bytes if number == self._landed.segment else 0
+            yield from self._replay_segment(number, path, start)
+
+    def _replay_segment(self, number: int, path: Path, start_bytes: int) -> Iterator[Spooled]:
+        content = path.read_bytes()
+        start = max(start_bytes, min(len(MAGIC), len(content)))
+        while True:
+            end = start
+            for record, following in decode_records(content, start):
+                yield Spooled(record, end, Position(number, following))
+                end = following
+            if end >= len(content):
+                return
+            resume = next_record_start(content, end + 1)
+            if resume is None:
+                break
+            log.error("spool_damaged", extra={"segment": path.name, "from_bytes": end, "to_bytes": resume})
+            start = resume
+        log.warning("spool_tail_cut", extra={"segment": path.name, "kept_bytes": end, "cut_bytes": len(content) - end})
+        os.truncate(path, end)
+        self._sizes[number] = end
+
+    def append(self, record: Record, handed: Any = None) -> Future[Position]:
+        """Queue a record; the future ends when it is durable.
+
+        Raises:
+            RetryableError: the spool or the disk is full, or the collector is stopping.
+        """
+        framed = encode_record(record)
+        with self._lock:
+            if self._closed:
+                raise RetryableError("the collector is stopping; send again in a few seconds")
+            self._refuse_when_full(len(framed))
+            self._waiting_bytes += len(framed)
+        waiting = Waiting(record, framed, handed, Future())
+        self._queue.put(waiting)
+        return waiting.durable
+
+    def read(self, spooled: Spooled) -> Record:
+        """Read a durable record again.
+
+        Raises:
+            PermanentError: its bytes are no longer whole.
+        """
+        with self._path(spooled.end.segment).open("rb") as file:
+            file.seek(spooled.start_bytes)
+            framed = file.read(spooled.end.offset_bytes - spooled.start_bytes)
+        if (found := decode_record(memoryview(framed), 0)) is None:
+            raise PermanentError(f"the spooled record that ends at {spooled.end} is damaged")
+        return found[0]
+
+    def landed(self, position: Position) -> None:
+        """Delete the segments that the database has taken whole."""
+        with self._lock:
+            self._landed = max(self._landed, position)
+            done = [number for number in self._sizes if number < position.segment]
+        for number in done:
+            self._path(number).unlink(missing_ok=True)
+            with self._lock:
+                self._sizes.pop(number, None)
+
+    @property
+    def unlanded_bytes(self) -> int:
+        """Bytes that are durable or about to be, and not in the tables yet."""
+        with self._lock:
+            return self._unlanded()
+
+    def close(self) -> None:
+        """Refuse new records, write those that wait, and close the segment."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._queue.put(None)
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _unlanded(self) -> int:
+        after = sum(size for number, size in self._sizes.items() if number > self._landed.segment)
+        current = max(0, self._sizes.get(self._landed.segment, 0) - self._landed.offset_bytes)
+        return after + current + self._waiting_bytes
+
+    def _refuse_when_full(self, more_bytes: int) -> None:
+        held = self._unlanded()
+        if held + more_bytes > self._limit_bytes:
+            raise RetryableError(
+                f"the spool holds {held} bytes that are not landed yet, of {self._limit_bytes} allowed; "
+                "send again later, or raise collector.spool_limit_bytes"
+            )
+        if self._min_free_bytes:
+            disk = os.statvfs(self.folder)
+            free = disk.f_bavail * disk.f_frsize
+            if free - self._waiting_bytes - more_bytes < self._min_free_bytes:
+                raise RetryableError(
+                    f"the disk of {self.folder} has {free} bytes free, and {self._min_free_bytes} are kept for the "
+                    "database; free some space, then send again"
+                )
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            first = self._queue.get()
+            if first is None:
+                break
+            group, size = [first], len(first.framed)
+            while size < GROUP_BYTES:
+                try:
+                    following = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if following is None:
+                    stopping = True
+                    break
+                group.append(following)
+                size += len(following.framed)
+            self._commit(group, size)
+        self._close_segment()
+
+    def _commit(self, group: list[Waiting], size: int) -> None:
+        try:
+            offset = self._write([waiting.framed for waiting in group])
+        except OSError as error:
+            log.error("spool_write_failed", extra={"folder": str(self.folder), "error": str(error)})
+            self._abandon_segment()
+            failure = RetryableError(
+                f"the spool in {self.folder} can't be written ({error}); free or mend the disk, then send again"
+            )
+            with self._lock:
+                self._waiting_bytes -= size
+            for waiting in group:
+                waiting.durable.set_exception(failure)
+            return
+        durable = []
+        for waiting in group:
+            start, offset = offset, offset + len(waiting.framed)
+            durable.append(Spooled(waiting.record, start, Position(self._number, offset), waiting.handed))
+        with self._lock:
+            self._sizes[self._number] = offset
+            self._waiting_bytes -= size
+        self._offset = offset
+        self._hand_on(durable)
+        for waiting, spooled in zip(group, durable, strict=True):
+            waiting.durable.set_result(spooled.end)
+        if self._offset > self._segment_bytes:
+            self._close_segment()
+
+    def _write(self, frames: list[bytes]) -> int:
+        """Append and sync; return the offset where the frames start."""
+        if self._file < 0:
+            self._open_segment()
+        content = memoryview(b"".join(frames))
+        while content:
+            content = content[os.write(self._file, content) :]
+        os.fdatasync(self._file)
+        return self._offset
+
+    def _open_segment(self) -> None:
+        number = self._number + 1
+        path = self._path(number)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
+        with self._lock:
+            self._number = number
+            self._sizes[number] = 0
+        self._offset = os.write(self._file, MAGIC)
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _close_segment(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
+
+    def _abandon_segment(self) -> None:
+        """After a failed write: cut what may be half written, and begin a new segment with the next record."""
+        if self._file < 0:
+            return
+        try:
+            os.ftruncate(self._file, self._offset)
+        except OSError as error:
+            log.error("spool_truncate_failed", extra={"segment": self._number, "error": str(error)})
+        self._close_segment()
+
+    def _segments(self) -> dict[int, Path]:
+        return {int(path.stem.split("-")[1]): path for path in sorted(self.folder.glob("segment-*.spool"))}
+
+    def _path(self, number: int) -> Path:
+        return self.folder / SEGMENT_NAME.format(number)

@@ -1,0 +1,172 @@
+"""The read API's door: one SELECT, inside a read-only transaction, with limits of time, rows and bytes.
+
+Read-only by construction, in layers that each hold alone: the file, network, extensions and settings are locked for the
+whole database (`collector.store.settings`); the transaction is READ ONLY, so a data-modifying CTE fails; only one statement
+of type SELECT is let in; and table functions are an allow-list, because some act rather than read (`checkpoint()`).
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from collector.errors import PermanentError, RetryableError
+
+TABLE_FUNCTIONS = frozenset(
+    {
+        "duckdb_columns",
+        "duckdb_constraints",
+        "duckdb_tables",
+        "duckdb_views",
+        "generate_series",
+        "generate_subscripts",
+        "json_each",
+        "json_tree",
+        "pragma_table_info",
+        "range",
+        "repeat",
+        "repeat_row",
+        "unnest",
+    }
+)
+"""Table functions that only compute, or tell about the tables."""
+
+REFUSED_FUNCTIONS = frozenset(
+    {"current_setting", "getenv", "getvariable", "nextval", "query", "query_table", "write_log"}
+)
+"""Scalar functions that tell about the process or act on it."""
+
+
+class SqlDoor:
+    """Run one SELECT from outside.
+
+    Args:
+        new_cursor: gives a connection of its own to the database.
+        timeout_seconds: a query is interrupted after it; None: never.
+        rows_limit: a larger answer is refused; None: none is.
+        bytes_limit: the same for bytes of Arrow.
+    """
+
+    def __init__(
+        self,
+        new_cursor: Callable[[], duckdb.DuckDBPyConnection],
+        *,
+        timeout_seconds: float | None = None,
+        rows_limit: int | None = None,
+        bytes_limit: int | None = None,
+    ) -> None:
+        self._new_cursor = new_cursor
+        self._timeout_seconds = timeout_seconds
+        self._rows_limit = rows_limit
+        self._bytes_limit = bytes_limit
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
+        """Return the rows of one SELECT with `$name` parameters.
+
+        Raises:
+            PermanentError: the SQL is wrong, is no single SELECT, or its answer is too large.
+            RetryableError: it ran into the time limit, or the database is out of memory.
+        """
+        cursor = self._new_cursor()
+        try:
+            check_statement(cursor, sql)
+            with self._time_limit(cursor) as late:
+                return self._run(cursor, sql, dict(parameters or {}), late)
+        finally:
+            cursor.close()
+
+    def _run(
+        self, cursor: duckdb.DuckDBPyConnection, sql: str, parameters: dict[str, Any], late: threading.Event
+    ) -> pa.Table:
+        try:
+            cursor.execute("BEGIN TRANSACTION READ ONLY").fetchall()
+            reader = cursor.sql(sql, params=parameters).to_arrow_reader(65_536)
+            return pa.Table.from_batches(self._within_limits(reader), reader.schema)
+        except (duckdb.InterruptException, pa.ArrowException, duckdb.OutOfMemoryException) as error:
+            raise self._out_of_resources(error, late) from error
+        except (duckdb.Error, TypeError, ValueError, RuntimeError) as error:
+            if late.is_set():
+                raise self._out_of_resources(error, late) from error
+            raise PermanentError(str(error)) from error
+
+    def _within_limits(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        rows = size = 0
+        for batch in reader:
+            rows += batch.num_rows
+            size += batch.nbytes
+            if self._rows_limit is not None and rows > self._rows_limit:
+                raise PermanentError(f"the answer has over {self._rows_limit} rows; aggregate, or page with LIMIT")
+            if self._bytes_limit is not None and size > self._bytes_limit:
+                raise PermanentError(f"the answer has over {self._bytes_limit} bytes; select fewer columns or rows")
+            yield batch
+
+    def _out_of_resources(self, error: Exception, late: threading.Event) -> PermanentError | RetryableError:
+        if late.is_set():
+            return RetryableError(
+                f"the query ran over {self._timeout_seconds:g} s and was stopped; narrow its time range"
+            )
+        if isinstance(error, duckdb.InterruptException):
+            return RetryableError("the query was stopped because the collector is stopping")
+        return RetryableError(f"the query needs more memory than the collector gives: {error}")
+
+    @contextmanager
+    def _time_limit(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[threading.Event]:
+        late = threading.Event()
+        if self._timeout_seconds is None:
+            yield late
+            return
+
+        def stop() -> None:
+            late.set()
+            cursor.interrupt()
+
+        timer = threading.Timer(self._timeout_seconds, stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield late
+        finally:
+            timer.cancel()
+
+
+def check_statement(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Let in one statement that only reads.
+
+    Raises:
+        PermanentError: it does not parse, is not one SELECT, or calls a function that does more than read.
+    """
+    try:
+        statements = cursor.extract_statements(sql)
+    except duckdb.Error as error:
+        raise PermanentError(str(error)) from error
+    if len(statements) != 1:
+        raise PermanentError(f"give one SELECT: {len(statements) or 'no'} statements came")
+    if statements[0].type != duckdb.StatementType.SELECT:
+        raise PermanentError(f"only SELECT is answered here, not {statements[0].type.name}: this door is read-only")
+    row = cursor.execute("SELECT json_serialize_sql($sql::VARCHAR)", {"sql": statements[0].query}).fetchone()
+    tree = json.loads(row[0]) if row else {}
+    if tree.get("error"):
+        raise PermanentError(f"only a plain SELECT is answered here: {tree.get('error_message', 'it reads no table')}")
+    for function, is_table_function in functions_of(tree):
+        if function in REFUSED_FUNCTIONS or (is_table_function and function not in TABLE_FUNCTIONS):
+            raise PermanentError(f"function {function}() is not to be had here: this door only reads the tables")
+
+
+def functions_of(tree: Any) -> Iterator[tuple[str, bool]]:
+    """Yield every function that a parsed statement names, and whether it stands as a table."""
+    pending = [(tree, False)]
+    while pending:
+        node, as_table = pending.pop()
+        if isinstance(node, list):
+            pending.extend((item, as_table) for item in node)
+        elif isinstance(node, dict):
+            if "function_name" in node:
+                yield str(node["function_name"]).lower(), as_table
+            for key, value in node.items():
+                pending.append((value, key == "function" and node.get("type") == "TABLE_FUNCTION"))
