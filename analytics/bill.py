@@ -192,7 +192,9 @@ def bill_of(
             f"the bill mixes {', '.join(sorted(currencies))}; give rates and invoices of one currency (amounts are not converted)"
         )
     hours = tuple(
-        BillHour(replica, EPOCH + hour * MICROSECOND, model_at[hour, replica], units[hour, replica], billed[hour, replica])
+        BillHour(
+            replica, EPOCH + hour * MICROSECOND, model_at[hour, replica], units[hour, replica], billed[hour, replica]
+        )
         for hour, replica in sorted(units)
     )
     return Bill(next(iter(currencies), "USD"), hours, merged(unpriced))
@@ -209,7 +211,9 @@ def disjoint(intervals: Iterable[ReplicaInterval]) -> list[ReplicaInterval]:
     result = []
     for interval, following in zip(ordered, [*ordered[1:], None], strict=True):
         if following is not None and following.replica == interval.replica:
-            valid_to = following.valid_from if interval.valid_to is None else min(interval.valid_to, following.valid_from)
+            valid_to = (
+                following.valid_from if interval.valid_to is None else min(interval.valid_to, following.valid_from)
+            )
             result.append(replace(interval, valid_to=valid_to))
         else:
             result.append(interval)
@@ -239,9 +243,7 @@ def uncovered(interval: ReplicaInterval, invoices: Sequence[InvoiceLine]) -> Ite
     yield from clipped([interval], begins, interval.valid_to)
 
 
-def by_rate(
-    interval: ReplicaInterval, rates: Sequence[Rate]
-) -> Iterable[tuple[ReplicaInterval, Rate | None]]:
+def by_rate(interval: ReplicaInterval, rates: Sequence[Rate]) -> Iterable[tuple[ReplicaInterval, Rate | None]]:
     """Cut a closed interval where its price changes, and give each part its rate (None: there is none).
 
     Of several rates that fit, the one that names more of provider, region and purchase_type holds, then the one that
@@ -258,7 +260,9 @@ def by_rate(
         )
     cuts = sorted(edges)
     for begins, ends in zip(cuts, cuts[1:], strict=False):
-        holding = [rate for rate in fitting if rate.valid_from <= begins and (rate.valid_to is None or rate.valid_to >= ends)]
+        holding = [
+            rate for rate in fitting if rate.valid_from <= begins and (rate.valid_to is None or rate.valid_to >= ends)
+        ]
         best = max(holding, key=lambda rate: (specificity(rate), rate.valid_from, rate.rate_id), default=None)
         yield replace(interval, valid_from=begins, valid_to=ends), best
 
@@ -288,9 +292,7 @@ def hours_of(interval: ReplicaInterval) -> Iterable[tuple[int, int]]:
         yield hour, min(ends, hour + HOUR) - max(begins, hour)
 
 
-def spread(
-    line: InvoiceLine, inventory: Sequence[ReplicaInterval]
-) -> Iterable[tuple[int, str, str | None, int, int]]:
+def spread(line: InvoiceLine, inventory: Sequence[ReplicaInterval]) -> Iterable[tuple[int, str, str | None, int, int]]:
     """Spread one invoice line over replicas and hours by GPU-time; the amounts add up to the line exactly.
 
     The share of a cell is the growth of the rounded-down running total, in the order (hour, replica), so that it does not
@@ -332,9 +334,11 @@ def merged(unpriced: Iterable[Unpriced]) -> tuple[Unpriced, ...]:
     result: list[Unpriced] = []
     for part in sorted(unpriced, key=lambda part: (part.interval.replica, part.interval.valid_from)):
         before = result[-1] if result else None
-        same = before is not None and replace(
-            before.interval, valid_from=part.interval.valid_from, valid_to=part.interval.valid_to
-        ) == part.interval
+        same = (
+            before is not None
+            and replace(before.interval, valid_from=part.interval.valid_from, valid_to=part.interval.valid_to)
+            == part.interval
+        )
         if before is not None and same and before.interval.valid_to == part.interval.valid_from:
             result[-1] = unpriced_of(replace(before.interval, valid_to=part.interval.valid_to))
         else:

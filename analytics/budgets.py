@@ -18,9 +18,7 @@ FORECAST_DAYS = 7
 """Full days, before today, whose mean is taken for the days to come."""
 
 
-def budgets_used(
-    client: Client, month: date, now: datetime, *, weights: TokenWeights | None = None
-) -> pl.DataFrame:
+def budgets_used(client: Client, month: date, now: datetime, *, weights: TokenWeights | None = None) -> pl.DataFrame:
     """Compare each budget of a month with what its team has used.
 
     The forecast is what is used plus the mean of the last 7 full days (also before the month; fewer where the bill is
@@ -63,13 +61,19 @@ def budgets_used(
     }
     if budgets.is_empty():
         return pl.DataFrame(schema=schema)
-    report = cost_report(client, since, max(today + timedelta(days=1), since + timedelta(days=1)), weights=weights, now=until)
+    report = cost_report(
+        client, since, max(today + timedelta(days=1), since + timedelta(days=1)), weights=weights, now=until
+    )
     if report.bill_units and (foreign := set(budgets["currency"]) - {report.currency}):
         raise CurrencyError(f"the bill is in {report.currency}, but there are budgets in {', '.join(sorted(foreign))}")
     billed_days = set(report.entries["day"].to_list())
-    by_day = report.entries.filter(pl.col("team").is_not_null()).group_by("team", "day").agg(pl.col("amount_units").sum())
+    by_day = (
+        report.entries.filter(pl.col("team").is_not_null()).group_by("team", "day").agg(pl.col("amount_units").sum())
+    )
     spent = {(team, day): amount for team, day, amount in by_day.iter_rows()}
-    full_days = [day for day in (today - timedelta(days=back) for back in range(1, FORECAST_DAYS + 1)) if day in billed_days]
+    full_days = [
+        day for day in (today - timedelta(days=back) for back in range(1, FORECAST_DAYS + 1)) if day in billed_days
+    ]
     remaining_days = max(0.0, (datetime.combine(following, time()) - until) / timedelta(days=1))
     rows = []
     for team, budget in budgets.select("team", "budget_units").iter_rows():

@@ -29,12 +29,10 @@ class DriftConfig(BaseModel):
     min_effect: float = Field(
         default=0.1,
         ge=0,
-        description="Smallest effect that matters: distance of log values, 0.1 is about a tenth. Unit: 1.",
+        description="Smallest distance of logarithms that matters, for tokens and latency; 0.1 is about a tenth. Unit: 1.",
     )
-    history_margin: float = Field(
-        default=1.0,
-        gt=0,
-        description="Times the stream's own usual day-over-day change an effect must exceed. Unit: 1.",
+    min_effect_ratio: float = Field(
+        default=0.05, ge=0, description="Smallest distance of ratios that matters, for the cached share. Unit: 1."
     )
 
 

@@ -139,9 +139,7 @@ def read_rates(client: Client) -> list[Rate]:
     return [Rate(**row) for row in rows.iter_rows(named=True)]
 
 
-def entries_of(
-    client: Client, bill: Bill, start: datetime, end: datetime, milli: tuple[int, int, int]
-) -> pl.DataFrame:
+def entries_of(client: Client, bill: Bill, start: datetime, end: datetime, milli: tuple[int, int, int]) -> pl.DataFrame:
     """Split the billed hours of one chunk of time; see queries/cost_entries_day.sql."""
     hours = [hour for hour in bill.hours if start <= hour.hour_at < end]
     return ask(
