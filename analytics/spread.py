@@ -1,4 +1,4 @@
-"""How one measure of requests is spread: exact counts per logarithmic bin, and where one value stands among the others."""
+"""How one measure of requests is spread: exact counts per logarithmic bin, and where one value stands."""
 
 from __future__ import annotations
 
