@@ -1,12 +1,14 @@
 """The closed list of every attribute and metric that fleetmeter emits or stores, with unit and meaning.
 
-OpenTelemetry GenAI names where they exist (semantic conventions 1.42), `infer.*` for the rest; ratios are 0-1, times are
-seconds, and input tokens include the cached ones. The collector maps attributes to columns by this list alone, so a name
-is added here and nowhere else. Imports nothing but the standard library: it runs inside engines.
+OpenTelemetry GenAI names where they exist (semantic conventions 1.42), `infer.*` for the rest; ratios are 0-1, times
+are seconds, and input tokens include the cached ones. The collector maps attributes to columns by this list alone, so
+a name is added here and nowhere else. Imports nothing but the standard library: it runs inside engines.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -232,3 +234,10 @@ VLLM_METRICS: dict[str, str] = {
     "vllm:num_preemptions_total": "infer.engine.preemptions",
     "vllm:request_success_total": "infer.engine.requests_finished",
 }
+
+
+def series_id(name: str, labels: Mapping[str, str]) -> int:
+    """The key of a series: a hash of its canonical name and labels, whatever their order. At least 0, below 2**63."""
+    parts = [name, *(f"{key}\x1f{labels[key]}" for key in sorted(labels))]
+    digest = hashlib.blake2b("\x1e".join(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
