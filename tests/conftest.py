@@ -5,6 +5,8 @@ With FLEETMETER_CI=1 nothing may be skipped but tests marked `gpu`: the run fail
 
 import os
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,29 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(absent_needs()["shared"])
     return folder
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command answered."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(capsys) -> Callable[..., Ran]:
+    """Run `fleetmeter` with some words in this process, e.g. cli("query", "--db", file, "SELECT 1")."""
+    import fleetmeter
+
+    def run(*words: object) -> Ran:
+        capsys.readouterr()
+        code = fleetmeter.run(fleetmeter.cli, [str(word) for word in words])
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return run
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from collector.errors import PermanentError
 from collector.options import data_options, open_data
 
 if TYPE_CHECKING:
@@ -272,4 +273,6 @@ def load(
             )
     finally:
         client.close()
+    if not report.rows_read:
+        raise PermanentError(f"{file} has columns and no rows: there is nothing to import")
     return tell(report, output)

@@ -58,7 +58,11 @@ def mooncake(start: datetime = DEFAULT_START) -> TraceFormat:
 
     def read(cells: Mapping[str, Any]) -> dict[str, Any]:
         arrival = needed("timestamp", None if cells["timestamp"] is None else number(cells["timestamp"]))
-        blocks = cells.get("hash_ids")
+        if arrival < 0:
+            raise ValueError(f"timestamp {arrival} lies before the trace's own beginning")
+        blocks = cells.get("hash_ids") or []
+        if not isinstance(blocks, list) or not all(type(block) is int for block in blocks):
+            raise ValueError("hash_ids is not a list of whole numbers")
         return {
             "started_at": after(start, arrival, "ms"),
             "input_tokens": needed("input_length", count(cells["input_length"])),

@@ -11,7 +11,7 @@ from typing import Any
 
 from collector.errors import PermanentError
 from collector.importers.formats import TraceFormat, needed
-from collector.importers.values import EPOCH, MICROSECONDS, absent, count, flag, moment, seconds, text
+from collector.importers.values import EPOCH, LARGEST_COUNT, MICROSECONDS, count, flag, moment, seconds, text
 from engine_exporter.semconv import BY_COLUMN, Mode, Outcome
 
 KINDS = {"started_at": "time", "ended_at": "time", "trace_id": "hex", "span_id": "hex"} | {
@@ -21,6 +21,7 @@ KINDS = {"started_at": "time", "ended_at": "time", "trace_id": "hex", "span_id":
 
 WORDS = {"outcome": [word.value for word in Outcome], "mode": [word.value for word in Mode]}
 HEX_DIGITS = {"trace_id": 32, "span_id": 16}
+LARGEST_INTEGER = 2**31 - 1
 HASH = re.compile(r"[0-9a-fA-F]{16,128}")
 
 
@@ -41,7 +42,7 @@ class Mapped:
         if kind == "float":
             return seconds(cell, self.unit or "s")
         if kind == "int":
-            return count(cell)
+            return count(cell, LARGEST_COUNT if self.column.endswith("_tokens") else LARGEST_INTEGER)
         if kind == "bool":
             return flag(cell)
         return checked(self.column, text(cell))
@@ -108,7 +109,7 @@ def generic(mapping: tuple[Mapped, ...], keep: tuple[str, ...] = (), start: date
                 raise ValueError(f"{item.column}: {error}") from None
         needed("started_at", row.get("started_at"))
         row["outcome"] = row.get("outcome") or Outcome.OK.value
-        row["attributes"] = {name: str(cells[name]) for name in keep if not absent(cells.get(name))} or None
+        row["attributes"] = {name: word for name in keep if (word := text(cells.get(name))) is not None} or None
         return {column: value for column, value in row.items() if value is not None}
 
     return TraceFormat("generic", (), read)

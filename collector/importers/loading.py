@@ -113,7 +113,7 @@ def read_rows(
             if missing := [name for name in form.columns if name not in record.cells]:
                 raise ValueError(f"no {', '.join(missing)}")
             row = complete(stamp.onto(form.read(record.cells)))
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             line = f" (line {record.line})" if record.line else ""
             report.skip(f"row {record.number}{line}: {error}")
             continue

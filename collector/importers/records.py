@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -56,8 +57,11 @@ class RecordFile:
         self.length = path.stat().st_size
         if self.length == 0:
             raise PermanentError(f"{path} is empty: there is nothing to import")
-        self.kind = self._kind()
-        self.columns = self._columns()
+        try:
+            self.kind = self._kind()
+            self.columns = self._columns()
+        except OSError as error:
+            raise PermanentError(f"{path} can't be read: {error}") from error
 
     def digest(self) -> str:
         """Hash the file's bytes (BLAKE2b, 32 bytes, as hex digits)."""
@@ -66,18 +70,15 @@ class RecordFile:
 
     def records(self) -> Iterator[Record]:
         """Read the rows in order, lazily."""
-        if self.kind == "parquet":
-            yield from self._parquet_records()
-            return
-        with self.path.open("rb") as file:
-            yield from (self._csv_records(file) if self.kind == "csv" else self._json_records(file))
+        readers = {"parquet": self._parquet_records, "csv": self._csv_records, "json": self._json_records}
+        return readers[self.kind]()
 
     def _kind(self) -> str:
         with self.path.open("rb") as file:
             if file.read(4) == b"PAR1":
                 return "parquet"
-            file.seek(0)
-            head = self._text(file).read(4096).lstrip()
+        with self._text() as (text, _):
+            head = text.read(4096).lstrip()
         if head.startswith("[") and head[1:].lstrip()[:1] in ("{", "]"):
             raise PermanentError(f"{self.path} is one JSON array; write one object a line, e.g. jq -c '.[]' FILE")
         if not head:
@@ -88,56 +89,56 @@ class RecordFile:
 
     def _columns(self) -> tuple[str, ...]:
         if self.kind == "parquet":
-            return tuple(self._parquet().schema_arrow.names)
+            with self._parquet() as file:
+                return tuple(file.schema_arrow.names)
+        if self.kind == "csv":
+            with self._text() as (text, _):
+                return tuple(split_header(text)[0])
+        return tuple(next((record.cells for record in self._json_records() if not record.fault), {}))
+
+    @contextmanager
+    def _text(self) -> Iterator[tuple[io.TextIOWrapper, BinaryIO]]:
+        """Open the file as text, unpacked; the second is the file itself, which knows how far it was read."""
         with self.path.open("rb") as file:
-            if self.kind == "csv":
-                return tuple(split_header(self._text(file))[0])
-            return tuple(next((record.cells for record in self._json_records(file) if not record.fault), {}))
-
-    def _text(self, file: BinaryIO) -> io.TextIOWrapper:
-        magic = file.read(4)
-        file.seek(0)
-        packed = next((name for start, name in COMPRESSION.items() if magic.startswith(start)), None)
-        stream: Any = pa.CompressedInputStream(file, packed) if packed else file
-        try:
-            return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
-        except OSError as error:
-            raise PermanentError(f"{self.path} can't be unpacked: {error}") from error
-
-    def _csv_records(self, file: BinaryIO) -> Iterator[Record]:
-        text = self._text(file)
-        columns, delimiter = split_header(text)
-        number = 0
-        reader = csv.reader(text, delimiter=delimiter)
-        while True:
+            magic = file.read(4)
+            file.seek(0)
+            packed = next((name for start, name in COMPRESSION.items() if magic.startswith(start)), None)
+            stream: Any = pa.CompressedInputStream(file, packed) if packed else file
             try:
-                cells = next(reader, None)
-                fault = None
-            except csv.Error as error:
-                cells, fault = [""], str(error)
-            if cells is None:
-                return
-            if not cells:
-                continue
-            number += 1
-            if fault is None and len(cells) != len(columns):
-                fault = f"{len(cells)} cells where the header has {len(columns)}"
-            named = {} if fault else dict(zip(columns, cells, strict=True))
-            yield Record(number, named, file.tell(), reader.line_num + 1, fault)
+                with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="") as text:
+                    yield text, file
+            except OSError as error:
+                raise PermanentError(f"{self.path} can't be unpacked: {error}") from error
 
-    def _json_records(self, file: BinaryIO) -> Iterator[Record]:
+    def _csv_records(self) -> Iterator[Record]:
+        with self._text() as (text, file):
+            columns, delimiter = split_header(text)
+            reader = csv.reader(text, delimiter=delimiter)
+            number = 0
+            while (read := read_cells(reader)) is not None:
+                cells, fault = read
+                if not cells and not fault:
+                    continue
+                number += 1
+                if not fault and len(cells) != len(columns):
+                    fault = f"{len(cells)} cells where the header has {len(columns)}"
+                named = {} if fault else dict(zip(columns, cells, strict=True))
+                yield Record(number, named, position(file, self.length), reader.line_num + 1, fault)
+
+    def _json_records(self) -> Iterator[Record]:
         number = 0
-        for line, words in enumerate(self._text(file), start=1):
-            if not words.strip():
-                continue
-            number += 1
-            try:
-                cells, fault = json.loads(words), None
-            except ValueError as error:
-                cells, fault = {}, f"not JSON: {error}"
-            if not isinstance(cells, dict):
-                cells, fault = {}, "not a JSON object"
-            yield Record(number, cells, file.tell(), line, fault)
+        with self._text() as (text, file):
+            for line, words in enumerate(text, start=1):
+                if not words.strip():
+                    continue
+                number += 1
+                try:
+                    cells, fault = json.loads(words), None
+                except (ValueError, RecursionError) as error:
+                    cells, fault = {}, f"not JSON: {error}"
+                if not isinstance(cells, dict):
+                    cells, fault = {}, "not a JSON object"
+                yield Record(number, cells, position(file, self.length), line, fault)
 
     def _parquet(self) -> Any:
         from pyarrow import parquet
@@ -148,12 +149,13 @@ class RecordFile:
             raise PermanentError(f"{self.path} is a broken Parquet file: {error}") from error
 
     def _parquet_records(self) -> Iterator[Record]:
-        file, number = self._parquet(), 0
-        rows = max(1, file.metadata.num_rows)
-        for batch in file.iter_batches(batch_size=10_000):
-            for cells in batch.to_pylist():
-                number += 1
-                yield Record(number, cells, self.length * number // rows)
+        number = 0
+        with self._parquet() as file:
+            rows = max(1, file.metadata.num_rows)
+            for batch in file.iter_batches(batch_size=10_000):
+                for cells in batch.to_pylist():
+                    number += 1
+                    yield Record(number, cells, self.length * number // rows)
 
 
 def split_header(text: io.TextIOWrapper) -> tuple[list[str], str]:
@@ -161,3 +163,17 @@ def split_header(text: io.TextIOWrapper) -> tuple[list[str], str]:
     head = text.readline()
     delimiter = max(DELIMITERS, key=head.count)
     return [name.strip() for name in next(csv.reader([head], delimiter=delimiter), [])], delimiter
+
+
+def read_cells(reader: Iterator[list[str]]) -> tuple[list[str], str | None] | None:
+    """Read the next line of a CSV: its cells or its fault; None at the end."""
+    try:
+        cells = next(reader, None)
+    except csv.Error as error:
+        return [], f"not CSV: {error}"
+    return None if cells is None else (cells, None)
+
+
+def position(file: BinaryIO, otherwise: int) -> int:
+    """Say how far a file was read; at its end the text layer may have closed it already."""
+    return otherwise if file.closed else file.tell()

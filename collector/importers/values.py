@@ -23,11 +23,20 @@ def absent(cell: Any) -> bool:
 
 def text(cell: Any) -> str | None:
     """Read a text; numbers are written out."""
-    return None if absent(cell) else str(cell)
+    if absent(cell):
+        return None
+    if isinstance(cell, (dict, list, bytes)):
+        raise ValueError(f"{cell!r} is not a text")
+    word = str(cell)
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{cell!r} is not valid Unicode") from None
+    return word
 
 
-def count(cell: Any) -> int | None:
-    """Read a non-negative whole number; `12.0` is 12."""
+def count(cell: Any, largest: int = LARGEST_COUNT) -> int | None:
+    """Read a whole number from 0 to `largest`; `12.0` is 12."""
     if absent(cell):
         return None
     try:
@@ -35,8 +44,8 @@ def count(cell: Any) -> int | None:
         whole = int(value)
     except (ValueError, OverflowError):
         raise ValueError(f"{cell!r} is not a whole number") from None
-    if whole != value or not 0 <= whole <= LARGEST_COUNT:
-        raise ValueError(f"{cell!r} is not a whole number from 0 up")
+    if whole != value or not 0 <= whole <= largest:
+        raise ValueError(f"{cell!r} is not a whole number from 0 to {largest}")
     return whole
 
 
