@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from analytics.errors import CurrencyError
 
@@ -209,7 +210,8 @@ def disjoint(intervals: Iterable[ReplicaInterval]) -> list[ReplicaInterval]:
     """End each interval of a replica where its next one begins."""
     ordered = sorted(intervals, key=lambda interval: (interval.replica, interval.valid_from))
     result = []
-    for interval, following in zip(ordered, [*ordered[1:], None], strict=True):
+    for place, interval in enumerate(ordered):
+        following = ordered[place + 1] if place + 1 < len(ordered) else None
         if following is not None and following.replica == interval.replica:
             valid_to = (
                 following.valid_from if interval.valid_to is None else min(interval.valid_to, following.valid_from)
@@ -259,7 +261,7 @@ def by_rate(interval: ReplicaInterval, rates: Sequence[Rate]) -> Iterable[tuple[
             if edge is not None and interval.valid_from < edge < interval.valid_to
         )
     cuts = sorted(edges)
-    for begins, ends in zip(cuts, cuts[1:], strict=False):
+    for begins, ends in pairwise(cuts):
         holding = [
             rate for rate in fitting if rate.valid_from <= begins and (rate.valid_to is None or rate.valid_to >= ends)
         ]

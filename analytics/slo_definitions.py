@@ -117,17 +117,17 @@ def problems_of(definitions: tuple[SloDefinition, ...]) -> list[str]:
 def burn_problems(slo: SloDefinition) -> list[str]:
     """List the burn windows that could never fire for this SLO, or that are longer than its own window."""
     problems = []
-    for window in load_burn_windows():
-        if window.factor * slo.allowed_ratio > 1:
-            least = 1 - 1 / window.factor
-            problems.append(
-                f"  SLO {slo.name}: a burn rate of {window.factor:g} over {window.long_window} is out of reach at objective "
-                f"{slo.objective_ratio:g} ({window.factor:g} × {slo.allowed_ratio:g} > 1: even a total outage burns slower); "
-                f"raise objective_ratio to {least:.4f} or more"
-            )
-        if WINDOW_SECONDS[window.long_window] > slo.window_days * 86400:
-            problems.append(
-                f"  SLO {slo.name}: window_days {slo.window_days} is shorter than the {window.long_window} burn window; "
-                "take 3 or more"
-            )
+    steepest = max(load_burn_windows(), key=lambda window: window.factor)
+    if steepest.factor * slo.allowed_ratio > 1:
+        problems.append(
+            f"  SLO {slo.name}: objective_ratio {slo.objective_ratio:g} is too low to be paged on: {steepest.factor:g} × "
+            f"{slo.allowed_ratio:g} > 1, so that even a total outage burns slower than the {steepest.factor:g} of the "
+            f"{steepest.long_window} window; take {1 - 1 / steepest.factor:.4f} or more"
+        )
+    longest = max(load_burn_windows(), key=lambda window: WINDOW_SECONDS[window.long_window]).long_window
+    if WINDOW_SECONDS[longest] > slo.window_days * 86400:
+        problems.append(
+            f"  SLO {slo.name}: window_days {slo.window_days} is shorter than the {longest} burn window; "
+            f"take {WINDOW_SECONDS[longest] // 86400} or more"
+        )
     return problems
