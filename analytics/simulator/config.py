@@ -24,7 +24,9 @@ class CycleConfig(_Section):
     """How a rate goes through the day and the week (UTC)."""
 
     day_amplitude: float = Field(default=0.6, ge=0, le=1, description="0 is flat; 1 falls to zero at night.")
-    peak_hour: float = Field(default=14.0, ge=0, lt=24, description="Hour of the day with the highest rate. Unit: h, UTC.")
+    peak_hour: float = Field(
+        default=14.0, ge=0, lt=24, description="Hour of the day with the highest rate. Unit: h, UTC."
+    )
     weekend_ratio: float = Field(default=0.5, ge=0, description="Rate on Saturday and Sunday over that of a weekday.")
 
 
@@ -32,8 +34,12 @@ class TraceConfig(_Section):
     """A public trace that gives times and lengths instead of the parametric ones."""
 
     format: Literal["azure", "mooncake", "servegen"] = Field(description="The format of the file.")
-    path: str = Field(description="The file; for servegen the folder with client_rates.parquet and client_token_pdfs.parquet.")
-    clients: tuple[str, ...] = Field(default=(), description="servegen: category/model/client_id to take; empty is the busiest.")
+    path: str = Field(
+        description="The file; for servegen the folder with client_rates.parquet and client_token_pdfs.parquet."
+    )
+    clients: tuple[str, ...] = Field(
+        default=(), description="servegen: category/model/client_id to take; empty is the busiest."
+    )
     speed: float = Field(default=1.0, gt=0, description="2 plays the trace twice as fast.")
     repeat: bool = Field(default=False, description="Start the trace again when it ends.")
 
@@ -44,23 +50,33 @@ class StreamConfig(_Section):
     team: str | None = Field(description="The team charged; null sends requests that nobody is known for.")
     app: str = Field(description="The application.")
     model: str = Field(description="The model asked for: one of `models`.")
-    requests_per_day: float = Field(default=0.0, ge=0, description="Mean on a weekday, all turns counted. Unit: requests/day.")
+    requests_per_day: float = Field(
+        default=0.0, ge=0, description="Mean on a weekday, all turns counted. Unit: requests/day."
+    )
     arrival: Literal["poisson", "gamma", "weibull"] = Field(default="poisson", description="Gaps between arrivals.")
     cv: float = Field(default=1.0, gt=0, le=10, description="Coefficient of variation of the gaps (gamma, weibull).")
     cycle: CycleConfig = Field(default_factory=CycleConfig, description="Daily and weekly cycle.")
-    shared_prefix_tokens: int = Field(default=0, ge=0, description="System prompt that all requests begin with. Unit: tokens.")
+    shared_prefix_tokens: int = Field(
+        default=0, ge=0, description="System prompt that all requests begin with. Unit: tokens."
+    )
     prompt: LengthConfig = Field(default_factory=lambda: LengthConfig(median=400), description="New tokens of a turn.")
-    output: LengthConfig = Field(default_factory=lambda: LengthConfig(median=200), description="Generated tokens of a turn.")
+    output: LengthConfig = Field(
+        default_factory=lambda: LengthConfig(median=200), description="Generated tokens of a turn."
+    )
     turns_mean: float = Field(default=1.0, ge=1, description="Mean turns of a conversation (geometric).")
     think_seconds: float = Field(default=45.0, gt=0, description="Median pause between turns (lognormal). Unit: s.")
     stream: bool = Field(default=True, description="Whether answers are streamed.")
     mode: Literal["live", "async", "batch"] = Field(default="live", description="How the work is asked for.")
     endpoint: str = Field(default="/v1/chat/completions", description="The route.")
     users: int = Field(default=200, ge=1, description="End users behind the application.")
-    disconnect_ratio: float = Field(default=0.01, ge=0, le=1, description="Clients that hang up in the middle of the answer.")
+    disconnect_ratio: float = Field(
+        default=0.01, ge=0, le=1, description="Clients that hang up in the middle of the answer."
+    )
     patience_seconds: float = Field(default=120.0, gt=0, description="How long a client waits in the queue. Unit: s.")
     error_ratio: float = Field(default=0.001, ge=0, le=1, description="Requests that fail in the engine.")
-    rejected_ratio: float = Field(default=0.0005, ge=0, le=1, description="Requests refused before the engine (HTTP 400).")
+    rejected_ratio: float = Field(
+        default=0.0005, ge=0, le=1, description="Requests refused before the engine (HTTP 400)."
+    )
     trace: TraceConfig | None = Field(default=None, description="Times and lengths from a public trace.")
 
 
@@ -77,14 +93,26 @@ class ModelConfig(_Section):
     region: str = Field(default="us-east-1", description="Region.")
     cluster: str = Field(default="prod-1", description="Cluster.")
     provider: str | None = Field(default=None, description="Who bills.")
-    purchase_type: str | None = Field(default="on_demand", description="on_demand, reserved, spot, committed or amortised.")
-    routing: Literal["round_robin", "least_loaded", "prefix_affine"] = Field(default="least_loaded", description="The router's policy.")
-    affinity_slack: int = Field(default=4, ge=0, description="prefix_affine: requests more than on the least loaded that are borne.")
-    max_num_seqs: int | None = Field(default=None, ge=1, le=4096, description="Sequences in a batch; default is the profile's.")
-    max_num_batched_tokens: int | None = Field(default=None, ge=1, description="Tokens of a step; default is the profile's.")
+    purchase_type: str | None = Field(
+        default="on_demand", description="on_demand, reserved, spot, committed or amortised."
+    )
+    routing: Literal["round_robin", "least_loaded", "prefix_affine"] = Field(
+        default="least_loaded", description="The router's policy."
+    )
+    affinity_slack: int = Field(
+        default=4, ge=0, description="prefix_affine: requests more than on the least loaded that are borne."
+    )
+    max_num_seqs: int | None = Field(
+        default=None, ge=1, le=4096, description="Sequences in a batch; default is the profile's."
+    )
+    max_num_batched_tokens: int | None = Field(
+        default=None, ge=1, description="Tokens of a step; default is the profile's."
+    )
     kv_blocks: int | None = Field(default=None, ge=1, description="Blocks of the KV cache; default is the profile's.")
     max_queue: int = Field(default=2000, ge=1, description="Waiting requests above which a server answers 503.")
-    overhead_seconds: float = Field(default=0.012, ge=0, description="HTTP and tokenisation before the engine. Unit: s.")
+    overhead_seconds: float = Field(
+        default=0.012, ge=0, description="HTTP and tokenisation before the engine. Unit: s."
+    )
     max_model_len: int = Field(default=32768, ge=16, description="Prompt and output together. Unit: tokens.")
 
 
@@ -101,7 +129,9 @@ class LatencyRegression(_Incident):
     engine_version: str = Field(description="The new version.")
     step_factor: float = Field(gt=0, description="Step time after over before.")
     rollout_seconds: float = Field(default=120.0, ge=0, description="Pause between two replicas. Unit: s.")
-    duration_hours: float | None = Field(default=None, gt=0, description="Until it is rolled back; null is still going on. Unit: h.")
+    duration_hours: float | None = Field(
+        default=None, gt=0, description="Until it is rolled back; null is still going on. Unit: h."
+    )
 
 
 class CacheCollapse(_Incident):
@@ -138,7 +168,9 @@ class CostSpike(_Incident):
     app: str | None = Field(default=None, description="The application; null is all of the team's.")
     rate_factor: float = Field(default=2.0, gt=0, description="Requests after over before.")
     output_factor: float = Field(default=1.0, gt=0, description="Output tokens after over before.")
-    duration_hours: float | None = Field(default=None, gt=0, description="How long it lasts; null is still going on. Unit: h.")
+    duration_hours: float | None = Field(
+        default=None, gt=0, description="How long it lasts; null is still going on. Unit: h."
+    )
 
 
 Incident = Annotated[LatencyRegression | CacheCollapse | GpuFault | CostSpike, Field(discriminator="kind")]
@@ -149,18 +181,27 @@ class TelemetryConfig(_Section):
 
     interval_seconds: int = Field(default=60, ge=1, le=3600, description="Between two samples. Unit: s.")
     history_interval_seconds: int | None = Field(
-        default=None, ge=1, le=3600, description="Coarser interval for all but the last hours; a multiple of the other. Unit: s."
+        default=None,
+        ge=1,
+        le=3600,
+        description="Coarser interval for all but the last hours; a multiple of the other. Unit: s.",
     )
-    recent_hours: float = Field(default=26.0, ge=0, description="How long before the end the finer interval begins. Unit: h.")
+    recent_hours: float = Field(
+        default=26.0, ge=0, description="How long before the end the finer interval begins. Unit: h."
+    )
 
 
 class RateConfig(_Section):
     """One dated price."""
 
     gpu_type: str = Field(description="The GPU model.")
-    usd_per_gpu_hour: str = Field(pattern=r"^\d+(\.\d{1,9})?$", description="Price as a decimal text. Unit: USD/GPU-hour.")
+    usd_per_gpu_hour: str = Field(
+        pattern=r"^\d+(\.\d{1,9})?$", description="Price as a decimal text. Unit: USD/GPU-hour."
+    )
     valid_from: date = Field(description="First day of the price (UTC).")
-    valid_to: date | None = Field(default=None, description="First day on which it no longer holds (UTC); null is open.")
+    valid_to: date | None = Field(
+        default=None, description="First day on which it no longer holds (UTC); null is open."
+    )
     provider: str | None = Field(default=None, description="Who bills; null fits any.")
     region: str | None = Field(default=None, description="Region; null fits any.")
     purchase_type: str | None = Field(default=None, description="Purchase type; null fits any.")
@@ -199,7 +240,9 @@ class FleetConfig(_Section):
         teams, apps = {s.team for s in self.streams}, {s.app for s in self.streams}
         for incident in self.incidents:
             if isinstance(incident, LatencyRegression | GpuFault) and incident.deployment not in deployments:
-                problems.append(f"incident {incident.name!r} names deployment {incident.deployment!r}; known: {', '.join(deployments)}")
+                problems.append(
+                    f"incident {incident.name!r} names deployment {incident.deployment!r}; known: {', '.join(deployments)}"
+                )
             elif isinstance(incident, GpuFault) and incident.replica_index >= deployments[incident.deployment].replicas:
                 problems.append(f"incident {incident.name!r} names replica {incident.replica_index} of {incident.deployment!r}, "
                                 f"which has {deployments[incident.deployment].replicas}")  # fmt: skip
@@ -209,7 +252,9 @@ class FleetConfig(_Section):
                 if incident.app is not None and incident.app not in apps:
                     problems.append(f"incident {incident.name!r} names app {incident.app!r}, which has no stream")
             if isinstance(incident, CacheCollapse) and incident.model is not None and incident.model not in models:
-                problems.append(f"incident {incident.name!r} names model {incident.model!r}; known: {', '.join(models)}")
+                problems.append(
+                    f"incident {incident.name!r} names model {incident.model!r}; known: {', '.join(models)}"
+                )
         if len({incident.name for incident in self.incidents}) < len(self.incidents):
             problems.append("each incident needs a name of its own")
         history = self.telemetry.history_interval_seconds

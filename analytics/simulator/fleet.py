@@ -99,7 +99,9 @@ def simulate(
             progress(model.deployment)
         runs.append(run_deployment(config, model, seed, clock))
     kept = [ended(run, clock) for run in runs]
-    requests = pa.concat_tables([rows_of(config, run, seed, clock, which) for run, which in zip(runs, kept, strict=True)])
+    requests = pa.concat_tables(
+        [rows_of(config, run, seed, clock, which) for run, which in zip(runs, kept, strict=True)]
+    )
     series, points = telemetry.engine_metrics(config, runs, clock)
     return SimulatedFleet(
         tables={
@@ -222,4 +224,3 @@ def version_index(
             index[(result.replica == r) & (turns.at >= since)] = names.index(name)
     index[result.replica < 0] = -1
     return names, index
-

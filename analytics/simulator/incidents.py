@@ -139,7 +139,10 @@ def controls(config: FleetConfig, model: ModelConfig, clock: Clock) -> list[Cont
     for incident in config.incidents:
         if isinstance(incident, LatencyRegression) and incident.deployment == model.deployment:
             for r in range(model.replicas):
-                for at, factor in ((rollout_at(incident, r, clock), incident.step_factor), (rollback_at(incident, r, clock), 1.0)):
+                for at, factor in (
+                    (rollout_at(incident, r, clock), incident.step_factor),
+                    (rollback_at(incident, r, clock), 1.0),
+                ):
                     changes.append((at, r, incident.name, factor))
                     events.append(Control(at, r, kernel.FLUSH))
         if isinstance(incident, GpuFault) and incident.deployment == model.deployment:

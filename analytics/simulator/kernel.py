@@ -115,7 +115,15 @@ def new_world(
     for name in ("scheduled", "first", "last"):
         job[name] = -1.0
     rep = np.zeros(replicas, REPLICA)
-    for name, value in (("factor", 1), ("alive", 1), ("routed", 1), ("head", -1), ("tail", -1), ("partial", -1), ("next_finish", FOREVER)):
+    for name, value in (
+        ("factor", 1),
+        ("alive", 1),
+        ("routed", 1),
+        ("head", -1),
+        ("tail", -1),
+        ("partial", -1),
+        ("next_finish", FOREVER),
+    ):
         rep[name] = value
     seg = np.zeros((replicas, segments + 1), SEGMENT)
     seg["older"], seg["newer"] = segments, segments
@@ -305,7 +313,11 @@ def settle(w, r, i, decoding, hour):  # type: ignore[no-untyped-def]
             + (w.job[i].born_context - w.job[i].born_step) * (w.rep[r].weight - w.job[i].weight_at)
             + (w.rep[r].weighted_steps - w.job[i].weighted_at)
         )
-        w.job[i].equal_at, w.job[i].weight_at, w.job[i].weighted_at = w.rep[r].equal, w.rep[r].weight, w.rep[r].weighted_steps
+        w.job[i].equal_at, w.job[i].weight_at, w.job[i].weighted_at = (
+            w.rep[r].equal,
+            w.rep[r].weight,
+            w.rep[r].weighted_steps,
+        )
     if decode > 0.0 or w.job[i].prefill_seconds > 0.0:
         k = w.lim[0].shares
         w.lim[0].shares = k + 1  # beyond the room there is, rows are only counted, and the caller makes more
@@ -445,7 +457,11 @@ def start_decoding(w, r, i):  # type: ignore[no-untyped-def]
     w.job[i].born_step, w.job[i].born_context = w.rep[r].steps, w.job[i].computed
     w.rep[r].context += w.job[i].computed
     w.residues[r, (w.job[i].computed - w.rep[r].steps) % w.lim[0].block_size] += 1
-    w.job[i].equal_at, w.job[i].weight_at, w.job[i].weighted_at = w.rep[r].equal, w.rep[r].weight, w.rep[r].weighted_steps
+    w.job[i].equal_at, w.job[i].weight_at, w.job[i].weighted_at = (
+        w.rep[r].equal,
+        w.rep[r].weight,
+        w.rep[r].weighted_steps,
+    )
     w.job[i].finish_step = w.rep[r].steps + w.job[i].output - w.job[i].made
     w.rep[r].next_finish = min(w.rep[r].next_finish, w.job[i].finish_step)
 

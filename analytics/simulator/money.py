@@ -20,7 +20,13 @@ RATES_SCHEMA = pa.schema(
     ]
 )  # fmt: skip
 BUDGETS_SCHEMA = pa.schema(
-    [("budget_id", pa.string()), ("team", pa.string()), ("month", pa.date32()), ("currency", pa.string()), ("amount_units", pa.int64())]
+    [
+        ("budget_id", pa.string()),
+        ("team", pa.string()),
+        ("month", pa.date32()),
+        ("currency", pa.string()),
+        ("amount_units", pa.int64()),
+    ]
 )
 
 
@@ -34,7 +40,8 @@ def rate_rows(config: FleetConfig) -> pa.Table:
     rows = [
         {
             **rate.model_dump(include={"gpu_type", "provider", "region", "purchase_type", "origin"}),
-            "rate_id": "sim-" + hash_text(rate.gpu_type, rate.provider, rate.region, rate.purchase_type, rate.valid_from),
+            "rate_id": "sim-"
+            + hash_text(rate.gpu_type, rate.provider, rate.region, rate.purchase_type, rate.valid_from),
             "currency": "USD",
             "gpu_hour_units": units(rate.usd_per_gpu_hour),
             "valid_from": midnight(rate.valid_from),

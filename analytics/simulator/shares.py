@@ -35,7 +35,9 @@ def share_rows(config: FleetConfig, run: Run, clock: Clock) -> pa.Table:
     """Rows of `truth_shares` of one deployment: one a (hour, replica, request), and one a (hour, replica, other bucket)."""
     gpus = run.gpu[1]
     replicas = run.model.replicas
-    start, end = (tables.epoch_microseconds(at) - tables.epoch_microseconds(clock.origin) for at in (clock.start, clock.end))
+    start, end = (
+        tables.epoch_microseconds(at) - tables.epoch_microseconds(clock.origin) for at in (clock.start, clock.end)
+    )
     hours = -(-end // HOUR_MICROSECONDS)
     covered = np.clip(end - np.arange(hours) * HOUR_MICROSECONDS, 0, HOUR_MICROSECONDS)
     covered[0] -= start
@@ -119,5 +121,7 @@ def _overlap(spans: list[Span], replicas: int, hours: int, end: int) -> Ints:
     begins = np.arange(hours) * HOUR_MICROSECONDS
     for span in spans:
         first, last = round(span.start * 1e6), min(round(span.end * 1e6), end)
-        overlap[span.replica] += np.clip(np.minimum(begins + HOUR_MICROSECONDS, last) - np.maximum(begins, first), 0, None)
+        overlap[span.replica] += np.clip(
+            np.minimum(begins + HOUR_MICROSECONDS, last) - np.maximum(begins, first), 0, None
+        )
     return overlap.reshape(-1)

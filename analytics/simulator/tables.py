@@ -131,7 +131,10 @@ def request_rows(
     everywhere = np.zeros(count, np.int64)
     key = turns.stream * 1_000_000 + turns.user
     distinct, user_code = np.unique(key, return_inverse=True)
-    users = [hash_text("user", streams[k // 1_000_000].team, streams[k // 1_000_000].app, k % 1_000_000) for k in distinct.tolist()]
+    users = [
+        hash_text("user", streams[k // 1_000_000].team, streams[k // 1_000_000].app, k % 1_000_000)
+        for k in distinct.tolist()
+    ]
 
     def one(value: str | None) -> pa.Array:
         return texts([value], everywhere if value is not None else everywhere - 1)

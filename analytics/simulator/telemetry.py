@@ -93,7 +93,9 @@ def one_gpu(config: FleetConfig, run: Run, seed: int, clock: Clock, replica: int
     batch = means(tel.sequence_seconds[replica], bins) / width / np.maximum(busy, 1e-9)
     full = np.clip((batch - 1) / 63, 0.0, 1.0)
     activity = {
-        name: np.clip((PREFILL_ACTIVITY[name] * prefill + decode * (low + (high - low) * full)) * (1 + 0.02 * noise[:, 0]), 0, 1)
+        name: np.clip(
+            (PREFILL_ACTIVITY[name] * prefill + decode * (low + (high - low) * full)) * (1 + 0.02 * noise[:, 0]), 0, 1
+        )
         for name, (low, high) in DECODE_ACTIVITY.items()
     }
     decode_watts = power.decode_watts + full * 0.5 * (power.limit_watts - power.decode_watts)
@@ -148,17 +150,25 @@ def _reasons(codes: Ints, known: Bools) -> pa.Array:
 
 
 def _throttled(config: FleetConfig, run: Run, clock: Clock) -> list[tuple[Span, int, float]]:
-    factors = [i.step_factor for i in config.incidents if isinstance(i, GpuFault) and i.deployment == run.model.deployment]
+    factors = [
+        i.step_factor for i in config.incidents if isinstance(i, GpuFault) and i.deployment == run.model.deployment
+    ]
     spans = incidents.slow_spans(config, run.model, clock)
     return [(span, which, factor) for (span, which), factor in zip(spans, factors, strict=True)]
 
 
-def _faults(config: FleetConfig, run: Run, clock: Clock, replica: int, gpu: int, times: Floats) -> tuple[Bools, Any, Bools]:
+def _faults(
+    config: FleetConfig, run: Run, clock: Clock, replica: int, gpu: int, times: Floats
+) -> tuple[Bools, Any, Bools]:
     """Which samples there are, the XID of each (0 for none), and which are a last word of XID alone."""
     alive, last_words = np.ones(times.size, np.bool_), np.zeros(times.size, np.bool_)
     xid = np.zeros(times.size, np.int32)
     for i in config.incidents:
-        if isinstance(i, GpuFault) and (i.deployment, i.replica_index, i.gpu_index) == (run.model.deployment, replica, gpu):
+        if isinstance(i, GpuFault) and (i.deployment, i.replica_index, i.gpu_index) == (
+            run.model.deployment,
+            replica,
+            gpu,
+        ):
             start = incidents.begin(i, clock)
             dead = start + i.slow_minutes * 60
             boots = dead + i.down_hours * 3600
@@ -207,7 +217,9 @@ def engine_values(
     gauges = {
         "infer.engine.requests_running": tel.running[replica][bins].astype(np.float64),
         "infer.engine.requests_waiting": tel.waiting[replica][bins].astype(np.float64),
-        "infer.engine.kv_cache_usage_ratio": np.round(np.minimum(tel.blocks[replica][bins] / run.limits["blocks"][0], 1.0), 6),
+        "infer.engine.kv_cache_usage_ratio": np.round(
+            np.minimum(tel.blocks[replica][bins] / run.limits["blocks"][0], 1.0), 6
+        ),
     }
     counters = {
         "infer.engine.input_tokens": tel.input_tokens, "infer.engine.cached_tokens": tel.cached_tokens,

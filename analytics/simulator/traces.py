@@ -121,7 +121,9 @@ def read_mooncake(path: Path) -> TraceRequests:
     )
 
 
-def read_servegen(folder: Path, clients: tuple[str, ...], length_seconds: float, rng: np.random.Generator) -> TraceRequests:
+def read_servegen(
+    folder: Path, clients: tuple[str, ...], length_seconds: float, rng: np.random.Generator
+) -> TraceRequests:
     """ServeGen: each client's rate, CV and gap distribution by 600 s, and its token densities by 6 h, drawn from.
 
     Args:

@@ -80,7 +80,9 @@ def event_rows(config: FleetConfig, runs: list[Run], clock: Clock) -> pa.Table:
 
     def add(seconds: float, kind: str, title: str, incident: Incident, **where: Any) -> None:
         event_id = tables.hash_text("event", config.name, incident.name, title, at(clock, seconds))
-        rows.append({"event_id": f"sim-{event_id}", "occurred_at": at(clock, seconds), "kind": kind, "title": title, **where})
+        rows.append(
+            {"event_id": f"sim-{event_id}", "occurred_at": at(clock, seconds), "kind": kind, "title": title, **where}
+        )
 
     for i in config.incidents:
         start, over = incidents.begin(i, clock), incidents.finish(i, clock)
@@ -88,7 +90,14 @@ def event_rows(config: FleetConfig, runs: list[Run], clock: Clock) -> pa.Table:
             m = models[i.deployment]
             where = {"model": m.model, "deployment": i.deployment}
             versions = {"attributes": [("version.from", m.engine_version), ("version.to", i.engine_version)]}
-            add(start, "deploy", f"{i.deployment}: vLLM {m.engine_version} -> {i.engine_version}", i, **where, **versions)
+            add(
+                start,
+                "deploy",
+                f"{i.deployment}: vLLM {m.engine_version} -> {i.engine_version}",
+                i,
+                **where,
+                **versions,
+            )
             if np.isfinite(over):
                 add(over, "deploy", f"{i.deployment}: rolled back to vLLM {m.engine_version}", i, **where)
         elif isinstance(i, GpuFault):
@@ -106,7 +115,9 @@ def event_rows(config: FleetConfig, runs: list[Run], clock: Clock) -> pa.Table:
             add(start, "config_change", f"New prompt template ({scope})", i, model=i.model)
             add(over, "config_change", f"Prompt template reverted ({scope})", i, model=i.model)
     rows = [row for row in rows if clock.start <= row["occurred_at"] <= clock.end]
-    return pa.Table.from_pylist(sorted(rows, key=lambda row: (row["occurred_at"], row["event_id"])), schema=EVENTS_SCHEMA)
+    return pa.Table.from_pylist(
+        sorted(rows, key=lambda row: (row["occurred_at"], row["event_id"])), schema=EVENTS_SCHEMA
+    )
 
 
 def effect(incident: Incident) -> str:
@@ -170,5 +181,7 @@ def touched_rows(config: FleetConfig, runs: list[Run], kept: list[npt.NDArray[np
         for run, which in zip(runs, kept, strict=True):
             ids = run.turns.ids[touched(config, run, incident, clock) & which]
             name = tables.texts([incident.name], np.zeros(len(ids), np.int64))
-            parts.append(pa.table([name, tables.hex_texts(ids[:, :16]), tables.hex_texts(ids[:, 16:])], schema=TOUCHED_SCHEMA))
+            parts.append(
+                pa.table([name, tables.hex_texts(ids[:, :16]), tables.hex_texts(ids[:, 16:])], schema=TOUCHED_SCHEMA)
+            )
     return pa.concat_tables(parts) if parts else TOUCHED_SCHEMA.empty_table()

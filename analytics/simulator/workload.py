@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analytics.simulator import incidents
-from analytics.simulator.arrivals import day_arrivals, day_of, random_of, start_of, cycle_rate
+from analytics.simulator.arrivals import cycle_rate, day_arrivals, day_of, random_of, start_of
 from analytics.simulator.config import FleetConfig, LengthConfig, ModelConfig, StreamConfig
 from analytics.simulator.traces import TraceRequests, read_trace
 
@@ -243,4 +243,3 @@ def _nothing() -> Turns:
     empty, none = np.zeros(0), np.zeros(0, np.int64)
     return Turns(at=empty, stream=none, prompt=none, output=none, ending=none, patience=empty, user=none,
                  conversation=none, day=none, shared=none, history=none, ids=np.zeros((0, 24), np.uint8))  # fmt: skip
-
