@@ -60,9 +60,14 @@ def usd(value: Decimal | None, *, places: int = 2, absent: str = ABSENT, currenc
 
 
 def change(now: float | None, before: float | None) -> str | int | None:
-    """Write a relative change for a tile: `+588%`, the number 0 for none, None where there is nothing to compare."""
-    if now is None or before is None or before == 0 or not math.isfinite(now / before):
+    """Write a relative change for a tile: `+588%`, the number 0 for none, None where there is nothing to compare.
+
+    From zero on, a change has no percentage: `from 0`.
+    """
+    if now is None or before is None:
         return None
+    if before == 0:
+        return "from 0" if now > 0 else 0
     percent = round((now / before - 1) * 100)
     return f"{percent:+,}%" if percent else 0
 

@@ -1,4 +1,4 @@
-"""What every page starts with: its title, how fresh the data is, the window and the model, and what to do where there is none."""
+"""What every page starts with: title, freshness, window and model; and what to do where there is no data."""
 
 from __future__ import annotations
 
@@ -58,13 +58,28 @@ class View:
     health: TelemetryHealth
 
 
-def live_page(title: str, body: Callable[[View], None], *, badges: Callable[[View], list[str]] | None = None) -> None:
-    """Run a page with window, model and Live controls; a live page reads again every few seconds."""
+def live_page(
+    title: str,
+    body: Callable[[View], None],
+    *,
+    badges: Callable[[View], list[str]] | None = None,
+    ranges: bool = True,
+    models: bool = True,
+) -> None:
+    """Run a page with its controls; a live page reads again every few seconds.
+
+    Args:
+        title: what stands at its top.
+        body: draws what is below the header.
+        badges: what stands beside the title, before the freshness.
+        ranges: whether the reader chooses the window.
+        models: whether the reader chooses a model.
+    """
     seconds = reads.current().refresh_seconds
     live = bool(st.session_state.get("live")) if "live" in st.session_state else st.query_params.get("live") == "true"
 
     def run() -> None:
-        view = _open(title, badges)
+        view = _open(title, badges, ranges, models)
         if bool(st.session_state.get("live")) != live:
             st.rerun()
         body(view)
@@ -72,24 +87,14 @@ def live_page(title: str, body: Callable[[View], None], *, badges: Callable[[Vie
     st.fragment(run, run_every=seconds if live else None)()
 
 
-def _open(title: str, badges: Callable[[View], list[str]] | None) -> View:
-    first, last = available()
+def _open(title: str, badges: Callable[[View], list[str]] | None, ranges: bool, models: bool) -> View:
+    _, last = available()
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(f"### {title}", width="content")
+        st.subheader(title, anchor=False, width="content")
         freshness = st.container(width="content")
         st.space("stretch")
-        range_name = st.segmented_control(
-            "Range",
-            list(RANGES),
-            default=DEFAULT_RANGE,
-            required=True,
-            key="range",
-            bind="query-params",
-            persist_state="session",
-            label_visibility="collapsed",
-            on_change=forget_zoom,
-        )
-        model = choose_model()
+        range_name = choose_range() if ranges else None
+        model = choose_model() if models else None
         st.toggle(
             f"Live {reads.current().refresh_seconds} s",
             key="live",
@@ -97,13 +102,29 @@ def _open(title: str, badges: Callable[[View], list[str]] | None) -> View:
             persist_state="session",
             width="content",
         )
-    window = window_of(range_name, last)
+    window = window_of(range_name, last, linked=ranges)
     view = View(window, model, window.end, panels.theme(), reads.telemetry_health(window.end))
     with freshness:
         st.markdown(" ".join([*(badges(view) if badges else []), *freshness_badges(view, last)]), width="content")
     if window.fixed:
         zoom_notice(window)
     return view
+
+
+def choose_range() -> str | None:
+    """Offer the named ranges."""
+    chosen: str | None = st.segmented_control(
+        "Range",
+        list(RANGES),
+        default=DEFAULT_RANGE,
+        required=True,
+        key="range",
+        bind="query-params",
+        persist_state="session",
+        label_visibility="collapsed",
+        on_change=forget_zoom,
+    )
+    return chosen
 
 
 def available() -> tuple[datetime, datetime]:
@@ -118,6 +139,7 @@ def available() -> tuple[datetime, datetime]:
     if first is None or last is None:
         st.markdown(EMPTY.format(url=reads.current().collector_url))
         st.stop()
+        raise AssertionError("st.stop() ends the run")
     return first, last
 
 
@@ -136,7 +158,7 @@ def choose_model() -> str | None:
     return None if chosen in (None, ALL_MODELS) or chosen not in options else chosen
 
 
-def window_of(range_name: str | None, last: datetime) -> Window:
+def window_of(range_name: str | None, last: datetime, *, linked: bool = True) -> Window:
     """Choose the page's window; a link that makes no sense says so, and the newest data is shown."""
     rules = {
         "now": reads.clock(),
@@ -145,7 +167,7 @@ def window_of(range_name: str | None, last: datetime) -> Window:
         "anchor_after_seconds": limits()["anchor_after_seconds"].page,
     }
     try:
-        return choose_window(range_name, st.query_params.to_dict(), **rules)  # type: ignore[arg-type]
+        return choose_window(range_name, st.query_params.to_dict() if linked else {}, **rules)  # type: ignore[arg-type]
     except BadLink as error:
         st.warning(panels.escape(str(error)), icon=":material/link_off:")
         return choose_window(range_name, {}, **rules)  # type: ignore[arg-type]

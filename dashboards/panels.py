@@ -127,6 +127,7 @@ def table(
         column_config=dict(columns),
         hide_index=True,
         row_height=ROW_HEIGHT,
+        placeholder="—",
         height=35 + rows * ROW_HEIGHT + 2,
         key=key,
         alt=alt,

@@ -12,7 +12,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import streamlit as st
 
-from analytics import cost, health, latency, slo
+from alerts.read_model import AlertView, active_alerts
+from analytics import cost, drift, health, latency, slo, spread
 from collector.client import Client
 from collector.options import open_data
 from dashboards import serving
@@ -79,9 +80,28 @@ slo_statuses = shared(slo.slo_statuses)
 budget_history = shared(slo.budget_history)
 cost_report = shared(cost.cost_report)
 budgets_used = shared(cost.budgets_used)
+drift_scan = shared(drift.drift_scan)
+drift_samples = shared(drift.drift_samples)
+spread_of = shared(spread.spread)
+rank_of = shared(spread.rank)
 telemetry_health = shared(health.telemetry_health)
 
 
 def slo_definitions() -> tuple[slo.SloDefinition, ...]:
     """The SLO definitions that this process serves."""
     return slo.load_definitions(serving.current().analytics.slos_file)
+
+
+def alerts() -> list[AlertView]:
+    """Every alert that is pending, firing or lately resolved.
+
+    Raises:
+        AlertsUnreachableError: no alerts API answers.
+    """
+    found: list[AlertView] = _kept_alerts(current().alerts_url)
+    return found
+
+
+@st.cache_data(ttl=5, max_entries=4, show_spinner=False)
+def _kept_alerts(address: str) -> list[AlertView]:
+    return active_alerts(address)

@@ -65,7 +65,7 @@ def left_text(ratio: float | None) -> str:
     """The budget that is left, or by how much it is overspent."""
     if ratio is None:
         return "no data"
-    return f"{ratio:.0%}" if ratio >= -9.995 else f"−{abs(ratio):,.0f}×"
+    return f"{ratio:.0%}".replace("-", "−") if ratio >= -9.995 else f"−{abs(ratio):,.0f}×"
 
 
 def empty_text(status: SloStatus) -> str:

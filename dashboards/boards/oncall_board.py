@@ -14,7 +14,7 @@ from dashboards.charts.fleet import HEIGHT, Band, Mark, fleet_chart
 from dashboards.charts.lines import by_entity
 from dashboards.page import View
 from dashboards.panels import Panel, Tile
-from dashboards.status import limits
+from dashboards.status import Status, limits
 
 if TYPE_CHECKING:
     import polars as pl
@@ -32,6 +32,7 @@ def show() -> None:
 
 def body(view: View) -> None:
     """Draw what is below the header."""
+    alert_strip.follow()
     with Panel(border=False):
         tile_row(view)
     with Panel(border=False):
@@ -106,7 +107,7 @@ def tiles_of(
         Tile(
             "Requests/s",
             formats.NO_TRAFFIC if idle else formats.rate(now.requests_per_second),
-            page.Status.UNKNOWN if idle else page.Status.OK,
+            Status.UNKNOWN if idle else Status.OK,
             formats.change(now.requests_per_second, then.requests_per_second),
             since,
             rate,
@@ -183,7 +184,7 @@ def bands(view: View) -> list[Band]:
     for alert in alert_strip.firing(view):
         start = max(alert.since, window.start)
         if alert.severity == "page" and start < window.end:
-            found.append(Band(start, window.end, alert.name))
+            found.append(Band(start, window.end, alert.title))
     return found
 
 

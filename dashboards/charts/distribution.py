@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 
 from dashboards import formats
 from dashboards.charts import axes
@@ -69,7 +70,7 @@ def _frame(labels: Sequence[str], palette: Palette, name: str) -> Option:
     return {
         "animation": False,
         "tooltip": axes.tooltip(palette, axisPointer={"type": "shadow"}),
-        "grid": {"left": 48, "right": 16, "top": 40, "bottom": 28},
+        "grid": {"left": 48, "right": 16, "top": 26, "bottom": 24},
         "xAxis": {
             "type": "category",
             "data": list(labels),
@@ -82,51 +83,48 @@ def _frame(labels: Sequence[str], palette: Palette, name: str) -> Option:
     }
 
 
-def histogram_chart(
-    values: Sequence[float],
+def spread_chart(
+    bins: pl.DataFrame,
     palette: Palette,
     *,
     unit: str,
     threshold: float | None = None,
     threshold_title: str = "",
 ) -> Option:
-    """Draw one histogram; bins above the threshold are red, and a legend line says so.
+    """Draw counts per logarithmic bin; bins that begin at or above the threshold are red.
 
     Args:
-        values: the sample; nulls are left out.
+        bins: one row per bin with requests, four to a doubling: low, high, requests_count; empty bins are left out.
         palette: colours of the theme.
-        unit: `s`, `tokens` or `ratio`, for the labels.
+        unit: `s` or `tokens`, for the labels.
         threshold: from where on a value is bad, in the values' unit.
         threshold_title: what the threshold is called.
     """
-    edges = bin_edges(values)
-    counted = histogram(values, edges)
-    bad = [threshold is not None and edge >= threshold for edge in edges[:-1]]
-    option = _frame(_labels(edges, unit), palette, "Requests")
-    option["series"] = [
-        {
-            "type": "bar",
-            "name": "requests",
-            "barCategoryGap": "8%",
-            "data": [
-                {"value": count, "itemStyle": {"color": palette.page if red else palette.main}}
-                for count, red in zip(counted.counts, bad, strict=True)
-            ],
-        }
-    ]
-    if threshold is not None and any(bad) and not all(bad):
-        option["series"][0]["markLine"] = {
+    counts = {round(4 * math.log2(low)): count for low, count in bins.select("low", "requests_count").iter_rows()}
+    if not counts:
+        return axes.empty(palette, "No request of this window carries it")
+    numbers = range(min(counts), max(counts) + 1)
+    lows = [2 ** (number / 4) for number in numbers]
+    bad = [threshold is not None and low >= threshold * 0.999 for low in lows]
+    option = _frame(_labels([*lows, 0.0], unit), palette, "Requests")
+    bars: Option = {
+        "type": "bar",
+        "name": "requests",
+        "barCategoryGap": "8%",
+        "data": [
+            {"value": counts.get(number, 0), "itemStyle": {"color": palette.page if red else palette.main}}
+            for number, red in zip(numbers, bad, strict=True)
+        ],
+    }
+    if threshold is not None and any(bad):
+        bars["markLine"] = {
             "silent": True,
             "symbol": "none",
             "lineStyle": {"type": "dashed", "color": palette.page},
-            "label": {
-                "formatter": threshold_title,
-                "color": palette.page,
-                "fontSize": axes.LABEL_SIZE,
-                "position": "end",
-            },
+            "label": {"formatter": threshold_title, "color": palette.page, "fontSize": axes.LABEL_SIZE},
             "data": [{"xAxis": bad.index(True)}],
         }
+    option["series"] = [bars]
     return option
 
 

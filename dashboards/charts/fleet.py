@@ -144,7 +144,7 @@ def fleet_chart(
         "grid": [_place(index) for index in everything],
         "xAxis": [_x_axis(start, end, palette, index) for index in everything],
         "yAxis": [
-            axes.value_axis(palette, grid.title, gridIndex=index, **({"max": grid.most} if grid.most else {}))
+            axes.value_axis(palette, grid.title, gridIndex=index, max=grid.most)
             for index, grid in enumerate(GRIDS)
         ],
         "series": series,
