@@ -14,7 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from collector.errors import CollectorError, PermanentError, RetryableError
 from collector.receivers.http_messages import read_body
@@ -180,6 +182,8 @@ def build_api(api: Api) -> FastAPI:
         return await api.readyz()
 
     app.add_exception_handler(CollectorError, refuse)
+    app.add_exception_handler(HTTPException, refuse_route)
+    app.add_exception_handler(RequestValidationError, refuse_request)
     app.openapi_schema = {**app.openapi(), "paths": {**OTLP_PATHS, **app.openapi()["paths"]}}
     return app
 
@@ -200,6 +204,20 @@ async def refuse(request: Request, error: Exception) -> Response:
     status = status_of(error) if isinstance(error, CollectorError) else 500
     headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "2"}}.get(status)
     return JSONResponse({"error": str(error)}, status, headers)
+
+
+async def refuse_route(request: Request, error: Exception) -> Response:
+    """Answer an unknown route or method."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    known = "the routes are in /openapi.json"
+    return JSONResponse({"error": f"{request.method} {request.url.path} is not served here; {known}"}, status)
+
+
+async def refuse_request(request: Request, error: Exception) -> Response:
+    """Answer a request whose parameters are missing or wrong."""
+    problems = error.errors() if isinstance(error, RequestValidationError) else ()
+    told = "; ".join(f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in problems)
+    return JSONResponse({"error": told}, 400)
 
 
 async def body_of(request: Request, limit_bytes: int) -> bytes:

@@ -31,8 +31,6 @@ CONTENT_PREFIXES = (
 )
 """Attributes of common instrumentations that carry prompts or completions: these are never stored."""
 
-INT_LIMITS = {"INTEGER": 2**31, "BIGINT": 2**63}
-
 
 def is_content(name: str) -> bool:
     """Tell whether an attribute carries what people wrote or got: `gen_ai.prompt`, `gen_ai.prompt.0.content` …"""
@@ -42,7 +40,7 @@ def is_content(name: str) -> bool:
 
 
 def attribute_dict(attributes: Iterable[Any]) -> dict[str, Any]:
-    """Return `KeyValue` messages as a dict; empty keys, unset values and contents are left out, the last of a key stays."""
+    """Return `KeyValue` messages as a dict, without empty keys, unset values and contents; the last of a key stays."""
     values = {}
     for item in attributes:
         key = item.key
@@ -97,7 +95,9 @@ def as_count(value: Any) -> int | None:
     number = as_measure(value)
     if number is None or number != int(number):
         return None
-    exact = value if isinstance(value, int) else int(number)
+    exact = (
+        int(value) if isinstance(value, int) or (isinstance(value, str) and value.strip().isdecimal()) else int(number)
+    )
     return exact if exact < 2**63 else None
 
 

@@ -1,18 +1,21 @@
 """How every other part reads and writes the tables, whether through a running collector or a file.
 
-DuckDB lets one process at a time open a file, so a client of a running collector goes over HTTP: SQL in, an Arrow stream
-out. Offline work and tests open the file. Callers see one `Client` and need not know which.
+DuckDB lets one process at a time open a file, so a client of a running collector goes over HTTP: SQL in, an Arrow
+stream out. Offline work and tests open the file. Callers see one `Client` and need not know which.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import httpx
 import pyarrow as pa
 
 from collector.errors import PermanentError, RetryableError
+from collector.sql_values import parameter_to_json
 
 
 class Client(Protocol):
@@ -66,55 +69,59 @@ class FileClient:
         self._store.close()
 
 
+ARROW = "application/vnd.apache.arrow.stream"
+URL_HINT = "name a collector as --url http://HOST:PORT, or a file with --db"
+BODY_BYTES = 16 * 2**20
+"""Rows go to a collector in bodies of about this size: larger ones are no faster, and it has a limit."""
+
+
+def rows_per_body(rows: pa.Table) -> int:
+    """Return how many of the rows make a body."""
+    bodies_count = max(1, -(-rows.nbytes // BODY_BYTES))
+    return max(1, int(-(-rows.num_rows // bodies_count)))
+
+
 class HttpClient:
     """A client of a running collector."""
 
     def __init__(self, url: str, *, token: str | None = None, timeout_seconds: float = 120.0) -> None:
-        import httpx
-
+        if not url.startswith(("http://", "https://")):
+            raise PermanentError(f"{url!r} is no address; {URL_HINT}")
         self.url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_seconds)
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         """Run one SELECT; see `Client.query`."""
-        from collector.sql_values import parameter_to_json
-
         body = {
             "sql": sql,
             "parameters": {name: parameter_to_json(value) for name, value in (parameters or {}).items()},
         }
-        content = self._post("/api/v1/sql", json=body, headers={"Accept": "application/vnd.apache.arrow.stream"})
+        content = self._post("/api/v1/sql", json.dumps(body).encode(), "application/json", accept=ARROW)
         return pa.ipc.open_stream(content).read_all()
 
     def land(self, table: str, rows: pa.Table) -> int:
-        """Land rows; see `Client.land`. The answer comes when they are durable and landed."""
-        import json
+        """Land rows; see `Client.land`. The answer comes when they are landed; many rows go in several bodies."""
+        chunk = rows_per_body(rows)
+        return sum(self._land_body(table, rows.slice(start, chunk)) for start in range(0, max(1, rows.num_rows), chunk))
 
+    def _land_body(self, table: str, rows: pa.Table) -> int:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, rows.schema) as writer:
             writer.write_table(rows)
-        answer = self._post(
-            f"/api/v1/tables/{table}",
-            content=sink.getvalue().to_pybytes(),
-            headers={"Content-Type": "application/vnd.apache.arrow.stream"},
-        )
+        answer = self._post(f"/api/v1/tables/{table}", sink.getvalue().to_pybytes(), ARROW)
         return int(json.loads(answer)["landed"])
 
     def close(self) -> None:
         """Close the connection."""
         self._http.close()
 
-    def _post(self, path: str, **request: Any) -> bytes:
-        import httpx
-
-        if "json" in request:
-            import json
-
-            request["content"] = json.dumps(request.pop("json"))
-            request["headers"] = {**request["headers"], "Content-Type": "application/json"}
+    def _post(self, path: str, content: bytes, content_type: str, accept: str = "application/json") -> bytes:
+        headers = {"Content-Type": content_type, "Accept": accept}
         try:
-            response = self._http.post(path, **request)
+            response = self._http.post(path, content=content, headers=headers)
+        except httpx.InvalidURL as error:
+            raise PermanentError(f"{self.url} is no address ({error}); {URL_HINT}") from error
         except httpx.HTTPError as error:
             raise RetryableError(
                 f"no collector answers at {self.url} ({error}); start one with `fleetmeter collect`, "

@@ -1,7 +1,7 @@
 """OTLP traces to rows: bytes in, Arrow tables out. Pure; the clock comes in as `received_us`.
 
-A span that carries `infer.request.outcome` becomes a row of `requests`, column by column as semconv says; so does vLLM's own
-`llm_request` span unless the exporter measured that request. Every other span becomes a row of `spans`.
+A span that carries `infer.request.outcome` becomes a row of `requests`, column by column as semconv says; so does
+vLLM's own `llm_request` span unless the exporter measured that request. Every other span becomes a row of `spans`.
 """
 
 from __future__ import annotations

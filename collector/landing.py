@@ -1,8 +1,9 @@
 """The landing: one thread that takes durable records in order and puts their rows into the tables.
 
-A batch is what has gathered within a moment, or enough rows. Its rows and the spool's progress are one transaction, so a
-crash anywhere neither loses nor doubles. A batch that the database refuses for its content is landed record by record, and
-only the bad record goes to the dead letters; one that fails for want of disk or memory is tried again until it lands.
+A batch is what has gathered within a moment, or enough rows. Its rows and the spool's progress are one transaction, so
+a crash anywhere neither loses nor doubles. A batch that the database refuses for its content is landed record by
+record, and only the bad record goes to the dead letters; one that fails for want of disk or memory is tried again until
+it lands.
 """
 
 from __future__ import annotations
@@ -128,6 +129,9 @@ class Landing:
             self.on_failure(error)
         except RetryableError as error:
             log.error("landing_left_to_next_start", extra={"error": str(error)})
+        except BaseException as error:
+            self.on_failure(StoreFailedError(f"the landing broke off: {type(error).__name__}: {error}"))
+            raise
 
     def _gather(self) -> list[Arrival] | None:
         """Wait for a record and what follows it within the linger; None once stopped and empty."""

@@ -46,7 +46,7 @@ SELF_METRICS: tuple[SelfMetric, ...] = (
     SelfMetric("fleetmeter_landing_retries", "counter", (), "Landings that failed and are tried again."),
     SelfMetric("fleetmeter_freshness_seconds", "gauge", (), "From receipt to queryable, of the batch landed last."),
     SelfMetric("fleetmeter_checkpoint_seconds", "histogram", (), "One checkpoint of the database."),
-    SelfMetric("fleetmeter_series_collisions", "counter", (), "Series whose id another series has already."),
+    SelfMetric("fleetmeter_series_collisions", "gauge", (), "Series whose id another series has already."),
     SelfMetric("fleetmeter_queries", "counter", ("status",), "SQL queries, by HTTP status."),
     SelfMetric("fleetmeter_query_seconds", "histogram", (), "One SQL query that was answered."),
     SelfMetric("fleetmeter_scrapes", "counter", ("result",), "Scrapes of configured targets: ok or failed."),

@@ -1,8 +1,8 @@
 """The durable queue between an answer and the tables: what is acknowledged is on disk first.
 
 One thread writes: it takes every record that waits, appends them with one write, syncs once, and only then tells their
-senders (group commit). Records reach the landing in the order of the file. Segments are deleted once landed. Landing keeps
-its own progress in the database, so this file never guesses what was landed.
+senders (group commit). Records reach the landing in the order of the file. Segments are deleted once landed. Landing
+keeps its own progress in the database, so this file never guesses what was landed.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def encode_record(record: Record) -> bytes:
 
 
 def decode_records(segment: bytes | memoryview, start_bytes: int = 0) -> Iterator[tuple[Record, int]]:
-    """Yield each whole record with the offset where it ends, and stop before the first that is torn or does not check."""
+    """Yield each whole record with the offset where it ends; stop before the first that is torn or does not check."""
     view = memoryview(segment)
     if bytes(view[: len(MAGIC)]) != MAGIC:
         return

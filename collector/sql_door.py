@@ -1,8 +1,8 @@
 """The read API's door: one SELECT, inside a read-only transaction, with limits of time, rows and bytes.
 
-Read-only by construction, in layers that each hold alone: the file, network, extensions and settings are locked for the
-whole database (`collector.store.settings`); the transaction is READ ONLY, so a data-modifying CTE fails; only one statement
-of type SELECT is let in; and table functions are an allow-list, because some act rather than read (`checkpoint()`).
+Read-only by construction, in layers: files, network, extensions and settings are locked for the whole database
+(`collector.store.settings`); the transaction is READ ONLY, so a data-modifying CTE fails; only one statement of type
+SELECT is let in; and table functions are an allow-list, because some act rather than read (`checkpoint()`).
 """
 
 from __future__ import annotations
@@ -65,6 +65,14 @@ class SqlDoor:
         self._timeout_seconds = timeout_seconds
         self._rows_limit = rows_limit
         self._bytes_limit = bytes_limit
+        self._running: set[duckdb.DuckDBPyConnection] = set()
+        self._closed = False
+
+    def close(self) -> None:
+        """Stop every running query, and let in no more."""
+        self._closed = True
+        for cursor in list(self._running):
+            cursor.interrupt()
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         """Return the rows of one SELECT with `$name` parameters.
@@ -73,12 +81,16 @@ class SqlDoor:
             PermanentError: the SQL is wrong, is no single SELECT, or its answer is too large.
             RetryableError: it ran into the time limit, or the database is out of memory.
         """
+        if self._closed:
+            raise RetryableError("the collector is stopping; ask again in a few seconds")
         cursor = self._new_cursor()
+        self._running.add(cursor)
         try:
             check_statement(cursor, sql)
             with self._time_limit(cursor) as late:
                 return self._run(cursor, sql, dict(parameters or {}), late)
         finally:
+            self._running.discard(cursor)
             cursor.close()
 
     def _run(
@@ -91,7 +103,7 @@ class SqlDoor:
         except (duckdb.InterruptException, pa.ArrowException, duckdb.OutOfMemoryException) as error:
             raise self._out_of_resources(error, late) from error
         except (duckdb.Error, TypeError, ValueError, RuntimeError) as error:
-            if late.is_set():
+            if late.is_set() or self._closed:
                 raise self._out_of_resources(error, late) from error
             raise PermanentError(str(error)) from error
 
@@ -111,7 +123,7 @@ class SqlDoor:
             return RetryableError(
                 f"the query ran over {self._timeout_seconds:g} s and was stopped; narrow its time range"
             )
-        if isinstance(error, duckdb.InterruptException):
+        if self._closed:
             return RetryableError("the query was stopped because the collector is stopping")
         return RetryableError(f"the query needs more memory than the collector gives: {error}")
 
@@ -143,7 +155,7 @@ def check_statement(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
     """
     try:
         statements = cursor.extract_statements(sql)
-    except duckdb.Error as error:
+    except (duckdb.Error, ValueError) as error:
         raise PermanentError(str(error)) from error
     if len(statements) != 1:
         raise PermanentError(f"give one SELECT: {len(statements) or 'no'} statements came")

@@ -1,7 +1,8 @@
 """SQL parameters and answers as JSON, for the wire. Pure.
 
-JSON has no times or decimals, and a string is not a TIMESTAMP in `$start - INTERVAL 1 HOUR`. So a parameter of such a type
-travels as `{"type": "timestamp", "value": "2026-11-21T10:00:00"}`; the types are timestamp, date, time, decimal and bytes.
+JSON has no times or decimals, and a string is not a TIMESTAMP in `$start - INTERVAL 1 HOUR`. So a parameter of such a
+type travels as `{"type": "timestamp", "value": "2026-11-21T10:00:00"}`; the types are timestamp, date, time, decimal
+and bytes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from enum import Enum
 from typing import Any
 
 import pyarrow as pa
@@ -35,6 +37,8 @@ TYPED: dict[str, Callable[[str], Any]] = {
 
 def parameter_to_json(value: Any) -> Any:
     """Return a parameter as plain JSON or as a typed value."""
+    if isinstance(value, Enum):
+        return parameter_to_json(value.value)
     if isinstance(value, datetime):
         return {"type": "timestamp", "value": naive_utc(value).isoformat()}
     if isinstance(value, date):
@@ -48,7 +52,7 @@ def parameter_to_json(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [parameter_to_json(item) for item in value]
     if isinstance(value, str | bool | int | float) or value is None:
-        return value.value if hasattr(value, "value") else value
+        return value
     if hasattr(value, "item"):
         return parameter_to_json(value.item())
     raise PermanentError(
@@ -76,7 +80,7 @@ def parameter_from_json(value: Any) -> Any:
 
 
 def answer_to_json(rows: pa.Table) -> bytes:
-    """Write an answer as `{"columns": [{name, type}], "rows": [[…]]}`; times as ISO 8601, decimals and maps as JSON has them."""
+    """Write an answer as `{"columns": [{name, type}], "rows": [[…]]}`; times are ISO 8601."""
     columns = [{"name": field.name, "type": str(field.type)} for field in rows.schema]
     values = [column.to_pylist() for column in rows.columns]
     body = {"columns": columns, "rows": [[plain(value) for value in row] for row in zip(*values, strict=True)]}

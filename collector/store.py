@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,9 +14,11 @@ import pyarrow as pa
 from collector.errors import PermanentError, RetryableError, StoreFailedError
 from collector.spool_records import Position
 from collector.sql_door import SqlDoor
-from collector.table_contracts import conform, schema_files, writable_contract
+from collector.table_contracts import conform, schema_files, with_received_at, writable_contract
 
 log = logging.getLogger(__name__)
+
+COLLISIONS_SQL = (Path(__file__).parent / "series_collisions.sql").read_text()
 
 PASSING = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException, duckdb.InterruptException)
 """What the machine causes; anything else the rows themselves cause, and landing them again fails again."""
@@ -37,13 +40,14 @@ class Store(Protocol):
 class FileStore:
     """A DuckDB file. One process may hold it; within it, every thread takes a cursor of its own.
 
-    The settings are locked and files, network and extensions are out of reach for every statement, the writer's own included.
+    The settings are locked; files, network and extensions are out of reach for every statement, the writer's own too.
 
     Args:
         path: the file; made with its folder unless `read_only`.
         read_only: open an existing file for queries only.
         threads: DuckDB's worker threads.
         memory_limit_bytes: DuckDB's memory; None is its default, 80 % of the machine's.
+        clock: the time now, UTC, for `received_at`.
 
     Raises:
         RetryableError: another process holds the file.
@@ -57,8 +61,12 @@ class FileStore:
         read_only: bool = False,
         threads: int | None = None,
         memory_limit_bytes: int | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.path = str(path)
+        self.collisions_count = 0
+        """Series whose id another series has already, since the start."""
+        self._clock = clock
         self._connection = open_file(path, read_only, settings(threads, memory_limit_bytes))
         if not read_only:
             migrate(self._connection)
@@ -72,7 +80,10 @@ class FileStore:
             PermanentError: a table or column is unknown, or a value does not fit; nothing was landed.
             RetryableError: the disk or the memory is full; nothing was landed.
         """
-        conformed = [(table, conform(table, rows)) for table, rows in batch.items()]
+        received_at = pa.scalar(self._clock().astimezone(UTC).replace(tzinfo=None), pa.timestamp("us"))
+        conformed = [
+            (table, with_received_at(table, conform(table, rows), received_at)) for table, rows in batch.items()
+        ]
         counts = self.land_conformed(conformed)
         return {table: count for (table, _), count in zip(conformed, counts, strict=True)}
 
@@ -82,6 +93,7 @@ class FileStore:
         try:
             cursor.execute("BEGIN").fetchall()
             counts = [insert_new(cursor, table, rows) for table, rows in batch]
+            self._look_for_collisions(cursor, batch)
             if progress is not None:
                 cursor.execute(
                     "UPDATE spool_progress SET segment = $1, position_bytes = $2",
@@ -94,6 +106,18 @@ class FileStore:
         finally:
             cursor.close()
         return counts
+
+    def _look_for_collisions(self, cursor: duckdb.DuckDBPyConnection, batch: Sequence[tuple[str, pa.Table]]) -> None:
+        """Say it if two series ever share an id: their points would be mixed."""
+        for table, rows in batch:
+            if table != "metric_series":
+                continue
+            cursor.register("incoming_series", rows)
+            found = cursor.execute(COLLISIONS_SQL).fetchall()
+            cursor.unregister("incoming_series")
+            self.collisions_count += len(found)
+            for series, name, there in found:
+                log.error("series_collision", extra={"series_id": series, "series": name, "there": there})
 
     def progress(self) -> Position:
         """Return how far into the spool the rows reach."""

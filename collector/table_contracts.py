@@ -143,14 +143,16 @@ def pairs_of(value: object) -> list[tuple[str, str]] | None:
 
 def pair_of(entry: object) -> tuple[object, object]:
     """Return one pair of a list of pairs, whatever its two fields are called."""
-    pair = tuple(entry.values()) if isinstance(entry, dict) else tuple(entry)  # type: ignore[arg-type,var-annotated]
+    pair = tuple(entry.values()) if isinstance(entry, dict) else tuple(entry)  # type: ignore[arg-type]
     if len(pair) != 2:
         raise pa.ArrowTypeError("a pair has a key and a value")
     return pair[0], pair[1]
 
 
-def with_received_at(rows: pa.Table, received_at: pa.Scalar) -> pa.Table:
-    """Fill `received_at` where a table that has it leaves it out."""
+def with_received_at(table: str, rows: pa.Table, received_at: pa.Scalar) -> pa.Table:
+    """Fill `received_at` where rows of a table that has it leave it out."""
+    if "received_at" not in table_contracts()[table].schema.names:
+        return rows
     if "received_at" not in rows.column_names:
         return rows.append_column("received_at", pa.repeat(received_at, rows.num_rows))
     index = rows.column_names.index("received_at")

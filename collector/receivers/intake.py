@@ -92,7 +92,9 @@ class Intake:
         self._metrics.count("fleetmeter_accepted_items", decoded.accepted_count, kind=kind)
         if decoded.rejected:
             self._metrics.count("fleetmeter_rejected_items", len(decoded.rejected), kind=kind)
-        landed_count = await asyncio.wrap_future(landed) if landed else 0 if wait_for_landing else None
+        landed_count: int | None = 0 if wait_for_landing else None
+        if landed is not None:
+            landed_count = await asyncio.wrap_future(landed)
         return Accepted(decoded.accepted_count, len(decoded.rejected), decoded.message, landed_count)
 
     async def _decode(self, record: Record) -> Decoded:

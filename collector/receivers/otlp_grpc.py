@@ -15,10 +15,10 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
-from collector.errors import CollectorError, RetryableError, TooLargeError
+from collector.errors import CollectorError, RetryableError
 from collector.receivers.intake import Intake
 from collector.receivers.otlp_http import LOGS_ARE_NOT_STORED
-from collector.receivers.otlp_messages import SIGNALS, Signal, log_records_count, success
+from collector.receivers.otlp_messages import SIGNALS, Signal, encoded, log_records_count, success
 from collector.self_metrics import SelfMetrics
 from collector.tokens import Tokens, UnknownTokenError
 
@@ -69,9 +69,10 @@ class OtlpGrpc:
         except RuntimeError as error:
             raise OSError(str(error)) from error
         await self._server.start()
+        await self._set_serving(True)
         return int(port)
 
-    async def set_serving(self, serving: bool) -> None:
+    async def _set_serving(self, serving: bool) -> None:
         """Tell the health service's clients."""
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in ("", SERVICES["traces"], SERVICES["metrics"]):
@@ -80,6 +81,7 @@ class OtlpGrpc:
     async def stop(self, grace_seconds: float) -> None:
         """Stop taking calls; give those under way some time."""
         if self._server is not None:
+            await self._set_serving(False)
             await self._server.stop(grace_seconds)
 
     def _export(self, signal: Signal) -> Handler:
@@ -101,9 +103,9 @@ class OtlpGrpc:
         metadata = dict(context.invocation_metadata() or ())
         self.tokens.check(metadata.get("authorization"), "write")
         if signal.kind == "logs":
-            return success(signal, log_records_count(body), LOGS_ARE_NOT_STORED).SerializeToString()
+            return encoded(success(signal, log_records_count(body), LOGS_ARE_NOT_STORED))
         answer = await self.intake.accept(signal.kind, body)
-        return success(signal, answer.rejected_count, answer.message).SerializeToString()
+        return encoded(success(signal, answer.rejected_count, answer.message))
 
     async def _refuse(self, context: Any, error: CollectorError) -> None:
         code = code_of(error)
@@ -112,13 +114,11 @@ class OtlpGrpc:
 
 
 def code_of(error: CollectorError) -> grpc.StatusCode:
-    """Return the gRPC status of an error; a client tries RESOURCE_EXHAUSTED with RetryInfo again, INVALID_ARGUMENT never."""
+    """Return the status of an error; clients try RESOURCE_EXHAUSTED with RetryInfo again, INVALID_ARGUMENT never."""
     if isinstance(error, UnknownTokenError):
         return grpc.StatusCode.UNAUTHENTICATED
     if isinstance(error, RetryableError):
         return grpc.StatusCode.RESOURCE_EXHAUSTED
-    if isinstance(error, TooLargeError):
-        return grpc.StatusCode.INVALID_ARGUMENT
     return grpc.StatusCode.INVALID_ARGUMENT
 
 

@@ -49,7 +49,7 @@ def success(signal: Signal, rejected_count: int, message: str) -> Message:
     """Return the answer to an accepted body; partial success where some of it became no row."""
     response = signal.response()
     if rejected_count:
-        partial = response.partial_success  # type: ignore[attr-defined]
+        partial = response.partial_success
         setattr(partial, signal.rejected_field, rejected_count)
         partial.error_message = message
     return response
@@ -60,9 +60,9 @@ def failure(status: int, message: str) -> Message:
     return Status(code=RPC_CODES.get(status, 2), message=message)
 
 
-def encoded(message: Message, as_json: bool) -> bytes:
+def encoded(message: Message, as_json: bool = False) -> bytes:
     """Write an answer in the client's format."""
-    return json_format.MessageToJson(message, indent=None).encode() if as_json else message.SerializeToString()
+    return bytes(json_format.MessageToJson(message, indent=None).encode() if as_json else message.SerializeToString())
 
 
 def protobuf_of_json(signal: Signal, body: bytes) -> bytes:
@@ -79,11 +79,11 @@ def protobuf_of_json(signal: Signal, body: bytes) -> bytes:
         message = json_format.ParseDict(tree, signal.request(), ignore_unknown_fields=True)
     except (ValueError, TypeError, json_format.ParseError, RecursionError) as error:
         raise PermanentError(f"the body is not OTLP/JSON of {signal.kind}: {error}") from error
-    return message.SerializeToString()
+    return bytes(message.SerializeToString())
 
 
 def hex_ids_to_base64(tree: Any) -> None:
-    """Rewrite the ids of a parsed OTLP/JSON body in place; an id that is no hex becomes empty, so its span is rejected."""
+    """Rewrite the ids of a parsed OTLP/JSON body in place; one that is no hex becomes empty and is rejected."""
     pending = [tree]
     while pending:
         node = pending.pop()

@@ -1,0 +1,93 @@
+"""Sockets and HTTP servers of the collector: bound early, so that a port in use is told before anything is touched."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+
+from collector.errors import PermanentError
+from collector.receivers.http_messages import App, Receive, Scope, Send, send_answer
+
+BACKLOG = 1024
+GRACE_SECONDS = 2
+"""How long requests under way may take once the collector stops."""
+
+
+@contextlib.contextmanager
+def listening(host: str, port: int, key: str) -> Iterator[socket.socket]:
+    """Bind a socket and listen.
+
+    Args:
+        host: a name or address.
+        port: 0 takes any free one.
+        key: the key of the configuration that names the port, for the message.
+
+    Raises:
+        PermanentError: the address is in use or can't be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+            listener.listen(BACKLOG)
+        except OSError as error:
+            raise in_use(host, port, key, error) from error
+        yield listener
+    finally:
+        listener.close()
+
+
+def in_use(host: str, port: int, key: str, error: OSError) -> PermanentError:
+    """Say which port can't be had, and how to choose another."""
+    flag = "--" + key.replace("_", "-")
+    return PermanentError(
+        f"{host}:{port} can't be listened on ({error.strerror or error}): is another collector running there? "
+        f"Choose another port with {flag} or collector.{key}"
+    )
+
+
+class QuietServer(uvicorn.Server):
+    """uvicorn without its signal handlers: the collector has its own, for all its servers and the drain."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+def http_server(app: App) -> QuietServer:
+    """Build one HTTP server."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_keep_alive=75,
+    )
+    return QuietServer(config)
+
+
+async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer what the OTLP port does not have."""
+    if scope["type"] == "http":
+        message = b'{"error": "this port takes OTLP: POST /v1/traces or /v1/metrics"}'
+        await send_answer(send, 404, message, b"application/json")
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return the address of a bound socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{bracketed(host)}:{port}"
+
+
+def bracketed(host: str) -> str:
+    """Return a host as addresses write it."""
+    return f"[{host}]" if ":" in host else host
