@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -56,6 +56,8 @@ class View:
     """The end of what is shown: the time, or where the data ends."""
     palette: Palette
     health: TelemetryHealth
+    choice: Any = None
+    """What the page's own controls in the header say."""
 
 
 def live_page(
@@ -65,6 +67,7 @@ def live_page(
     badges: Callable[[View], list[str]] | None = None,
     ranges: bool = True,
     models: bool = True,
+    controls: Callable[[datetime, datetime], Any] | None = None,
 ) -> None:
     """Run a page with its controls; a live page reads again every few seconds.
 
@@ -74,12 +77,14 @@ def live_page(
         badges: what stands beside the title, before the freshness.
         ranges: whether the reader chooses the window.
         models: whether the reader chooses a model.
+        controls: draws the page's own controls from the first arrival and the end of what is shown; for pages without
+            ranges.
     """
     seconds = reads.current().refresh_seconds
     live = bool(st.session_state.get("live")) if "live" in st.session_state else st.query_params.get("live") == "true"
 
     def run() -> None:
-        view = _open(title, badges, ranges, models)
+        view = _open(title, badges, ranges, models, controls)
         if bool(st.session_state.get("live")) != live:
             st.rerun()
         body(view)
@@ -87,28 +92,39 @@ def live_page(
     st.fragment(run, run_every=seconds if live else None)()
 
 
-def _open(title: str, badges: Callable[[View], list[str]] | None, ranges: bool, models: bool) -> View:
-    _, last = available()
+def _open(
+    title: str,
+    badges: Callable[[View], list[str]] | None,
+    ranges: bool,
+    models: bool,
+    controls: Callable[[datetime, datetime], Any] | None,
+) -> View:
+    first, last = available()
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.subheader(title, anchor=False, width="content")
         freshness = st.container(width="content")
         st.space("stretch")
-        range_name = choose_range() if ranges else None
+        window = window_of(choose_range() if ranges else None, last, linked=ranges)
+        choice = controls(first, window.end) if controls else None
         model = choose_model() if models else None
-        st.toggle(
-            f"Live {reads.current().refresh_seconds} s",
-            key="live",
-            bind="query-params",
-            persist_state="session",
-            width="content",
-        )
-    window = window_of(range_name, last, linked=ranges)
-    view = View(window, model, window.end, panels.theme(), reads.telemetry_health(window.end))
+        choose_live()
+    view = View(window, model, window.end, panels.theme(), reads.telemetry_health(window.end), choice)
     with freshness:
         st.markdown(" ".join([*(badges(view) if badges else []), *freshness_badges(view, last)]), width="content")
     if window.fixed:
         zoom_notice(window)
     return view
+
+
+def choose_live() -> None:
+    """Offer to read again every few seconds."""
+    st.toggle(
+        f"Live {reads.current().refresh_seconds} s",
+        key="live",
+        bind="query-params",
+        persist_state="session",
+        width="content",
+    )
 
 
 def choose_range() -> str | None:

@@ -28,7 +28,7 @@ def theme() -> Palette:
 
 def escape(text: str) -> str:
     """Keep Streamlit's Markdown from reading dollars, brackets and colons in data as directives."""
-    for sign in "\\$[]*_`:<":
+    for sign in "\\$[]*_:<":
         text = text.replace(sign, f"\\{sign}")
     return text
 
@@ -36,12 +36,12 @@ def escape(text: str) -> str:
 class Panel:
     """A bordered part of a page with a title. What fails in it is told in it; the rest of the page stands.
 
-    Errors of the product say how to mend them and are shown as they are; anything else is a defect: it is logged with its
-    traceback, and the panel says so.
+    Errors of the product say how to mend them and are shown as they are; anything else is a defect: it is logged with
+    its traceback, and the panel says so.
     """
 
     def __init__(self, title: str | None = None, *, border: bool = True, help: str | None = None) -> None:
-        self._container = st.container(border=border, gap="small")
+        self._container = st.container(border=border, gap="small", height="stretch" if border else "content")
         self._title, self._help = title, help
 
     def __enter__(self) -> Panel:
@@ -66,8 +66,8 @@ def show_error(error: Exception, where: str) -> None:
         return
     LOG.error("%s failed", where, exc_info=error)
     st.error(
-        f"This part of the page failed ({type(error).__name__}). The rest is not affected; the log of `fleetmeter dash` has "
-        "the traceback.",
+        f"This part of the page failed ({type(error).__name__}). The rest is not affected; the log of "
+        "`fleetmeter dash` has the traceback.",
         icon=":material/bug_report:",
     )
 
@@ -128,7 +128,7 @@ def table(
         hide_index=True,
         row_height=ROW_HEIGHT,
         placeholder="—",
-        height=35 + rows * ROW_HEIGHT + 2,
+        height=(rows + 1) * ROW_HEIGHT + 2,
         key=key,
         alt=alt,
         **options,

@@ -1,7 +1,7 @@
 """What the pages read: analytics' functions, cached and shared by all sessions. The only module that holds a client.
 
-A read is cached by its arguments and by what it reads from; windows end on a tick, so sessions that look at the same thing
-share it. Frames stay polars here and reach Streamlit as Arrow: `to_pandas` in a server can deadlock.
+A read is cached by its arguments and by what it reads from; windows end on a tick, so sessions that look at the same
+thing share it. Frames stay polars here and reach Streamlit as Arrow: `to_pandas` in a server can deadlock.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def source() -> str:
     return f"db:{current().db}" if current().db else current().collector_url
 
 
-@st.cache_resource(show_spinner=False, max_entries=8)
+@st.cache_resource(show_spinner=False, max_entries=8)  # type: ignore[untyped-decorator]
 def client(of: str) -> Client:
     """Open the file, or the connection to the collector, once per process."""
     return open_data(current().db, None) if of.startswith("db:") else open_data(None, of)
 
 
-@st.cache_data(ttl=KEEP_SECONDS, max_entries=256, show_spinner=False)
+@st.cache_data(ttl=KEEP_SECONDS, max_entries=256, show_spinner=False)  # type: ignore[untyped-decorator]
 def _kept(of: str, name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
     return _READS[name](client(of), *arguments, **options)
 
@@ -102,6 +102,6 @@ def alerts() -> list[AlertView]:
     return found
 
 
-@st.cache_data(ttl=5, max_entries=4, show_spinner=False)
+@st.cache_data(ttl=5, max_entries=4, show_spinner=False)  # type: ignore[untyped-decorator]
 def _kept_alerts(address: str) -> list[AlertView]:
     return active_alerts(address)

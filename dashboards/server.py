@@ -60,7 +60,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         if error.errno == errno.EADDRINUSE:
             raise PortInUse(
-                f"port {port} on {host} is in use; stop what listens there, or choose another with --port (0 takes a free one)"
+                f"port {port} on {host} is in use; stop what listens there, or choose another with --port "
+                "(0 takes a free one)"
             ) from error
         raise DashboardsError(
             f"can't listen on {host}:{port}: {error}; choose another with --host and --port"

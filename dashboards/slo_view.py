@@ -56,6 +56,19 @@ def judge(status: SloStatus) -> Status:
     return worst(of["budget_left_ratio"].judge(status.budget_left_ratio), burning)
 
 
+STATES = {"exhausted": "page", "burning": "page", "at risk": "warn", "well": "ok", "no data": "unknown"}
+"""Word -> status, for pills."""
+
+
+def state(status: SloStatus) -> str:
+    """A word for how an SLO stands."""
+    judged = judge(status)
+    if judged == Status.PAGE:
+        left = status.budget_left_ratio
+        return "exhausted" if left is not None and left <= 0 else "burning"
+    return {Status.WARN: "at risk", Status.OK: "well"}.get(judged, "no data")
+
+
 def title(status: SloStatus) -> str:
     """A short name: the model and what is measured, with the threshold where there is one."""
     return f"{status.model} {SLI_TITLES.get(status.slo.sli, status.slo.sli)}"

@@ -60,9 +60,9 @@ def choose_window(
 ) -> Window:
     """Choose the window of a page.
 
-    `from` and `to` (ISO 8601, or Unix milliseconds) win over the named range. A named range ends now, rounded up to a tick so
-    that sessions share reads; where the newest data is older than `anchor_after_seconds`, it ends at that data instead, so
-    that an imported trace of another year is seen at once.
+    `from` and `to` (ISO 8601, or Unix milliseconds) win over the named range. A named range ends now, rounded up to a
+    tick so that sessions share reads; where the newest data is older than `anchor_after_seconds`, it ends at that data
+    instead, so that an imported trace of another year is seen at once.
 
     Args:
         range_name: a key of `RANGES`; anything else is the default.

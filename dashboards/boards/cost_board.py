@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -26,60 +27,56 @@ CENT = Decimal("0.01")
 
 def show() -> None:
     """Draw the page."""
-    page.live_page("Cost review", body, ranges=False, models=False)
+    page.live_page("Cost review", body, ranges=False, models=False, controls=controls)
 
 
 def body(view: View) -> None:
     """Tiles, the days, what moved, and the teams of one month."""
-    month, by = controls(view)
+    month, by = view.choice
     weights = serving.current().analytics.token_weights
     report = reads.cost_report(month.first, month.end_day, weights=weights, now=month.now)
     if not report.bill_units:
         nothing(report)
         return
-    past = month.before()
-    before = reads.cost_report(past.first, past.end_day, weights=weights, now=past.now)
+    past = compare(month, report)
     budgets = reads.budgets_used(month.first, month.now, weights=weights)
     with Panel(border=False):
-        tiles(report, before, budgets)
+        tiles(report, past, budgets)
     left, right = st.columns([2, 1], gap="small")
     with left, Panel(f"Daily cost by {by}, what no team bears on top"):
         days(view, report, by)
-    with right, Panel(f"What moved against {past.first:%B}, same days"):
-        moved(view, report, before, by)
+    with right, Panel(f"What moved: {past.title}"):
+        moved(view, past, by)
     with Panel("Teams"):
-        teams(report, before, budgets)
+        teams(report, past, budgets)
     with Panel(border=False):
         foot(report, month)
 
 
-def controls(view: View) -> tuple[Month, str]:
+def controls(first: datetime, now: datetime) -> tuple[Month, str]:
     """Month, grouping and the CSV."""
-    first, _ = page.available()
-    months = {f"{month:%Y-%m}": month for month in spend_view.months_between(first, view.now)}
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        chosen = st.selectbox(
-            "Month", list(months), key="month", bind="query-params", label_visibility="collapsed", width=150
-        )
-        by = st.segmented_control(
-            "By",
-            ["team", "model"],
-            default="team",
-            required=True,
-            key="by",
-            bind="query-params",
-            label_visibility="collapsed",
-        )
-        month = spend_view.month_of(months.get(chosen) or next(iter(months.values())), view.now)
-        st.space("stretch")
-        st.download_button(
-            "CSV",
-            data=lambda: download(month),
-            file_name=f"fleetmeter-cost-{month.first:%Y-%m}.csv",
-            mime="text/csv",
-            on_click="ignore",
-            icon=":material/download:",
-        )
+    months = {f"{month:%Y-%m}": month for month in spend_view.months_between(first, now)}
+    chosen = st.selectbox(
+        "Month", list(months), key="month", bind="query-params", label_visibility="collapsed", width=120
+    )
+    by = st.segmented_control(
+        "By",
+        ["team", "model"],
+        default="team",
+        required=True,
+        key="by",
+        bind="query-params",
+        label_visibility="collapsed",
+    )
+    month = spend_view.month_of(months.get(chosen) or next(iter(months.values())), now)
+    st.download_button(
+        "CSV",
+        data=lambda: download(month),
+        file_name=f"fleetmeter-cost-{month.first:%Y-%m}.csv",
+        mime="text/csv",
+        on_click="ignore",
+        icon=":material/download:",
+    )
     return month, by or "team"
 
 
@@ -87,6 +84,30 @@ def download(month: Month) -> str:
     """The month's entries, made when the button is clicked."""
     weights = serving.current().analytics.token_weights
     return spend_view.csv_of(reads.cost_report(month.first, month.end_day, weights=weights, now=month.now))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two equal stretches of time."""
+
+    title: str
+    now: CostReport
+    before: CostReport
+
+
+def compare(month: Month, report: CostReport) -> Comparison:
+    """The month against the same days of the month before; where that has no bill, a week against the week before."""
+    weights = serving.current().analytics.token_weights
+    past = month.before()
+    before = reads.cost_report(past.first, past.end_day, weights=weights, now=past.now)
+    if before.bill_units:
+        return Comparison(f"{month.first:%b} against the same days of {past.first:%b}", report, before)
+    today = month.now.date()
+    week, earlier = (
+        reads.cost_report(today - timedelta(days=7 + back), today - timedelta(days=back), weights=weights)
+        for back in (0, 7)
+    )
+    return Comparison("last 7 full days against the 7 before", week, earlier)
 
 
 def nothing(report: CostReport) -> None:
@@ -100,13 +121,15 @@ def nothing(report: CostReport) -> None:
         panels.quiet(panels.escape(line))
 
 
-def tiles(report: CostReport, before: CostReport, budgets: pl.DataFrame) -> None:
+def tiles(report: CostReport, past: Comparison, budgets: pl.DataFrame) -> None:
     """The fleet's bill, what teams bear, what was idle, the unit cost, and where the month will end."""
     of, currency = limits(), report.currency
-    now, then = spend_view.buckets_units(report), spend_view.buckets_units(before)
-    idle, idle_before = now.get("warm_idle", 0), then.get("warm_idle", 0)
-    unit, unit_before = (spend_view.per_million(one.bill_units, spend_view.tokens_of(one)) for one in (report, before))
-    compared = "same days last month" if before.bill_units else "no earlier month"
+    parts = spend_view.buckets_units(report)
+    now, then = spend_view.buckets_units(past.now), spend_view.buckets_units(past.before)
+    unit = spend_view.per_million(report.bill_units, spend_view.tokens_of(report))
+    unit_now, unit_before = (
+        spend_view.per_million(one.bill_units, spend_view.tokens_of(one)) for one in (past.now, past.before)
+    )
     daily = spend_view.amounts(report, "team")
     every = sorted({day for day, _ in daily})
     teams_daily = [
@@ -119,26 +142,26 @@ def tiles(report: CostReport, before: CostReport, budgets: pl.DataFrame) -> None
                 "Fleet cost, month to date",
                 formats.usd(spend_view.usd(report.bill_units), currency=currency),
                 Status.OK,
-                formats.change(report.bill_units, before.bill_units or None),
-                compared,
+                formats.change(past.now.bill_units, past.before.bill_units or None),
+                f"{report.start_day:%b %d} to {report.entries['day'].max():%b %d}",
                 [float(sum(a for (d, _), a in daily.items() if d == day)) for day in every],
                 "The bill: GPU-hours at dated rates, or invoices.",
                 bars=True,
             ),
             Tile(
                 "Borne by teams",
-                formats.usd(spend_view.usd(now.get("teams", 0)), currency=currency),
+                formats.usd(spend_view.usd(parts.get("teams", 0)), currency=currency),
                 Status.OK,
                 formats.change(now.get("teams", 0), then.get("teams") or None),
-                f"{now.get('teams', 0) / report.bill_units:.0%} of the bill",
+                f"{parts.get('teams', 0) / report.bill_units:.0%} of the bill",
                 teams_daily,
             ),
             Tile(
                 "Idle",
-                formats.usd(spend_view.usd(idle), currency=currency),
+                formats.usd(spend_view.usd(parts.get("warm_idle", 0)), currency=currency),
                 Status.OK,
-                formats.change(idle, idle_before or None),
-                f"{idle / report.bill_units:.0%} of the bill",
+                formats.change(now.get("warm_idle", 0), then.get("warm_idle") or None),
+                f"{parts.get('warm_idle', 0) / report.bill_units:.0%} of the bill",
                 idle_daily,
                 "GPUs that were up with no request running.",
             ),
@@ -146,7 +169,7 @@ def tiles(report: CostReport, before: CostReport, budgets: pl.DataFrame) -> None
                 "Per 1 M tokens",
                 formats.usd(unit, currency=currency),
                 Status.OK,
-                formats.change(float(unit), float(unit_before)) if unit and unit_before else None,
+                formats.change(float(unit_now), float(unit_before)) if unit_now and unit_before else None,
                 "whole bill, prompt and output",
             ),
             forecast_tile(budgets, of["budget_used_ratio"].judge, currency),
@@ -171,27 +194,27 @@ def forecast_tile(budgets: pl.DataFrame, judge: Any, currency: str) -> Tile:
 
 
 def days(view: View, report: CostReport, by: str) -> None:
-    """One bar per day of the month so far."""
+    """One bar per day, from the first that has a bill."""
     amounts = spend_view.amounts(report, by)
     names = sorted({name for _, name in amounts if name not in UNALLOCATED_TITLES})
-    last = max(day for day, _ in amounts)
-    every = [report.start_day + timedelta(days=number) for number in range((last - report.start_day).days + 1)]
+    billed = sorted({day for day, _ in amounts})
+    every = [billed[0] + timedelta(days=number) for number in range((billed[-1] - billed[0]).days + 1)]
     known = reads.teams() if by == "team" else reads.models()
     option = daily_stack(amounts, every, names, view.palette, view.palette.of([*known, *names]))
     panels.chart(option, CHART_HEIGHT, key="daily-cost", alt=f"Cost per day by {by}, with idle on top")
 
 
-def moved(view: View, report: CostReport, before: CostReport, by: str) -> None:
-    """What each team or model costs more or less than in the same days of the month before."""
-    if not before.bill_units:
-        panels.quiet("The month before has no bill to compare with.")
+def moved(view: View, past: Comparison, by: str) -> None:
+    """What each team or model costs more or less than before."""
+    if not past.before.bill_units:
+        panels.quiet("There is no earlier bill to compare with.")
         return
-    now, then = (spend_view.totals(spend_view.amounts(one, by)) for one in (report, before))
+    now, then = (spend_view.totals(spend_view.amounts(one, by)) for one in (past.now, past.before))
     changes = [
         (UNALLOCATED_TITLES.get(name, name), now.get(name, Decimal(0)) - then.get(name, Decimal(0)))
         for name in sorted({*now, *then})
     ]
-    panels.chart(movers(changes, view.palette), CHART_HEIGHT, key="movers", alt="Change in cost against last month")
+    panels.chart(movers(changes, view.palette), CHART_HEIGHT, key="movers", alt="Change in cost against before")
 
 
 def cents(units: int | None) -> Decimal | None:
@@ -199,17 +222,21 @@ def cents(units: int | None) -> Decimal | None:
     return None if units is None else spend_view.usd(units).quantize(CENT, rounding=ROUND_HALF_EVEN)
 
 
-def teams(report: CostReport, before: CostReport, budgets: pl.DataFrame) -> None:
+def teams(report: CostReport, past: Comparison, budgets: pl.DataFrame) -> None:
     """A row per team, then a row per bucket that no team bears."""
     import polars as pl
 
     from analytics.cost import team_costs
 
-    past = {row["team"] or row["bucket"]: row["amount_units"] for row in team_costs(before).to_dicts()}
+    now, then = (
+        {row["team"] or row["bucket"]: row["amount_units"] for row in team_costs(one).to_dicts()}
+        for one in (past.now, past.before)
+    )
+    changes = {name: now[name] / then[name] - 1 for name in now if then.get(name)}
     budget = {row["team"]: row for row in budgets.to_dicts()}
     daily = spend_view.amounts(report, "team")
     every = sorted({day for day, _ in daily})
-    rows = [team_row(row, past, budget, daily, every) for row in team_costs(report).to_dicts()]
+    rows = [team_row(row, changes, budget, daily, every) for row in team_costs(report).to_dicts()]
     money = pl.Decimal(18, 2)
     frame = pl.DataFrame(
         rows,
@@ -235,7 +262,7 @@ def teams(report: CostReport, before: CostReport, budgets: pl.DataFrame) -> None
             "team": config.TextColumn("Team", width=130),
             "cost": config.NumberColumn("Cost", format=f"{symbol}%,.2f", width=100),
             "share": config.NumberColumn("Share", format="percent", width=70),
-            "change": config.NumberColumn("vs last month", format="percent", width=100),
+            "change": config.NumberColumn("Change", format="percent", width=80, help=past.title),
             "daily": config.BarChartColumn("Daily", y_min=0, width=160),
             "used": config.ProgressColumn("Budget used", format="percent", min_value=0, max_value=1, width=150),
             "forecast": config.NumberColumn("Month end", format=f"{symbol}%,.2f", width=100),
@@ -252,7 +279,7 @@ def teams(report: CostReport, before: CostReport, budgets: pl.DataFrame) -> None
 
 def team_row(
     row: dict[str, Any],
-    past: dict[str, int],
+    changes: dict[str, float],
     budget: dict[str, dict[str, Any]],
     daily: dict[tuple[date, str], Decimal],
     every: list[date],
@@ -260,14 +287,13 @@ def team_row(
     """One team, or one bucket that no team bears."""
     name = row["team"] or row["bucket"]
     own = budget.get(row["team"] or "", {})
-    earlier = past.get(name)
     tokens = (row["input_tokens"] or 0) + (row["output_tokens"] or 0)
     unit = spend_view.per_million(row["amount_units"], tokens) if row["team"] else None
     return {
         "team": row["team"] or UNALLOCATED_TITLES.get(row["bucket"], row["bucket"]),
         "cost": cents(row["amount_units"]),
         "share": row["share_ratio"],
-        "change": row["amount_units"] / earlier - 1 if earlier else None,
+        "change": changes.get(name),
         "daily": [float(daily.get((day, name), Decimal(0))) for day in every],
         "used": own.get("used_ratio"),
         "forecast": cents(own.get("forecast_units")),

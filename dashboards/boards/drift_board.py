@@ -48,7 +48,7 @@ def body(view: View) -> None:
     hours = serving.current().analytics.drift.window_hours
     with Panel(
         f"Streams: the last {hours:g} h against the same hours of earlier days",
-        help="A stream has drifted when the change is significant, large, and larger than what is usual for this stream.",
+        help="Drifted: the change is significant, large, and larger than what is usual for this stream.",
     ):
         listing(ordered)
     with Panel("Now and before"):
@@ -109,7 +109,7 @@ def listing(frame: pl.DataFrame) -> None:
             "before": value_text(row["metric"], row["reference_median"]),
             "effect": row["statistic"],
             "threshold": row["effect_threshold"],
-            "q_value": row["q_value"],
+            "q_value": formats.ABSENT if row["q_value"] is None else f"{row['q_value']:.2g}",
             "count": row["current_count"],
             "reason": row["reason"],
         }
@@ -129,7 +129,7 @@ def listing(frame: pl.DataFrame) -> None:
             "threshold": config.NumberColumn(
                 "Must exceed", format="%.3f", width=90, help="From the stream's own history."
             ),
-            "q_value": config.NumberColumn("q", format="%.2g", width=70, help="Significance over all streams."),
+            "q_value": config.TextColumn("q", alignment="right", width=70, help="Significance over all streams."),
             "count": config.NumberColumn("Requests", format="localized", width=75),
             "reason": config.TextColumn("Reason", width=380),
         },

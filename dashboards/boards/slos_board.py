@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from analytics.slo import SloStatus
 
 CHART_HEIGHT = 330
-STATE_TITLES = {
-    Status.PAGE: "exhausted or burning",
-    Status.WARN: "at risk",
-    Status.OK: "well",
-    Status.UNKNOWN: "no data",
-}
 
 
 def show() -> None:
@@ -57,7 +51,7 @@ def listing(found: list[SloStatus]) -> None:
     panels.table(
         pl.DataFrame([row_of(one) for one in found], infer_schema_length=None),
         {
-            "state": pills("State", {words: status for status, words in STATE_TITLES.items()}, width=150),
+            "state": pills("State", slo_view.STATES, width=100),
             "model": config.TextColumn("Model"),
             "slo": config.TextColumn("SLO", width="medium"),
             "objective": config.TextColumn("Objective", width=110),
@@ -81,7 +75,7 @@ def listing(found: list[SloStatus]) -> None:
 def row_of(one: SloStatus) -> dict[str, Any]:
     """One SLO as a row of the table."""
     return {
-        "state": [STATE_TITLES[slo_view.judge(one)]],
+        "state": [slo_view.state(one)],
         "model": one.model,
         "slo": one.slo.title,
         "objective": f"{objective_text(one.slo.objective_ratio)} / {one.slo.window_days} d",
@@ -202,9 +196,9 @@ def burn_table(one: SloStatus) -> None:
         pl.DataFrame(rows),
         {
             "state": pills("State", states, width=85),
-            "condition": config.TextColumn("Condition", width=120),
-            "long": config.TextColumn("Long window", width=110),
-            "short": config.TextColumn("Short window", width=110),
+            "condition": config.TextColumn("Condition", width=105),
+            "long": config.TextColumn("Long window", width=100),
+            "short": config.TextColumn("Short window", width=100),
             "budget": config.NumberColumn(
                 "Spends", format="percent", width=70, help="Share of a 30-day budget that is gone when it fires."
             ),

@@ -122,7 +122,7 @@ def neighbours(request: dict[str, Any]) -> None:
         return
     at: datetime = request["started_at"]
     frame = reads.requests_page(at - NEIGHBOURS_AROUND, at + NEIGHBOURS_AROUND, replica=replica, limit=50)
-    request_table(frame, key="neighbours", most_rows=8)
+    request_table(frame, key="neighbours", most_rows=8, narrow=True)
 
 
 def attributes(request: dict[str, Any]) -> None:
@@ -140,29 +140,28 @@ def attributes(request: dict[str, Any]) -> None:
     )
 
 
-def request_table(frame: pl.DataFrame, *, key: str, most_rows: int, **options: Any) -> None:
+NARROW = ("started_at", "team", "outcome", "ttft_seconds", "queue_seconds", "input_tokens", "output_tokens")
+"""What a list of neighbours shows."""
+
+
+def request_table(frame: pl.DataFrame, *, key: str, most_rows: int, narrow: bool = False, **options: Any) -> None:
     """A table of requests."""
     config = st.column_config
-    panels.table(
-        frame,
-        {
-            "started_at": config.DatetimeColumn("Started (UTC)", format="YYYY-MM-DD HH:mm:ss", width=150),
-            "team": config.TextColumn("Team"),
-            "model": config.TextColumn("Model"),
-            "replica": config.TextColumn("Replica"),
-            "outcome": config.TextColumn("Outcome"),
-            "ttft_seconds": config.NumberColumn("TTFT", format="%.3f s"),
-            "tpot_seconds": config.NumberColumn("TPOT", format="%.4f s"),
-            "e2e_seconds": config.NumberColumn("E2E", format="%.2f s"),
-            "queue_seconds": config.NumberColumn("Queue", format="%.3f s"),
-            "input_tokens": config.NumberColumn("Prompt", format="localized"),
-            "cached_tokens": config.NumberColumn("Cached", format="localized"),
-            "output_tokens": config.NumberColumn("Output", format="localized"),
-            "preemptions_count": config.NumberColumn("Preempt", format="%d"),
-            "trace_id": config.TextColumn("Trace", width=110),
-        },
-        key=key,
-        alt="Requests",
-        most_rows=most_rows,
-        **options,
-    )
+    columns = {
+        "started_at": config.DatetimeColumn("Started (UTC)", format="YYYY-MM-DD HH:mm:ss", width=150),
+        "team": config.TextColumn("Team"),
+        "model": config.TextColumn("Model"),
+        "replica": config.TextColumn("Replica"),
+        "outcome": config.TextColumn("Outcome", width=120),
+        "ttft_seconds": config.NumberColumn("TTFT", format="%.3f s"),
+        "tpot_seconds": config.NumberColumn("TPOT", format="%.4f s"),
+        "e2e_seconds": config.NumberColumn("E2E", format="%.2f s"),
+        "queue_seconds": config.NumberColumn("Queue", format="%.3f s"),
+        "input_tokens": config.NumberColumn("Prompt", format="localized"),
+        "cached_tokens": config.NumberColumn("Cached", format="localized"),
+        "output_tokens": config.NumberColumn("Output", format="localized"),
+        "preemptions_count": config.NumberColumn("Preempt", format="%d"),
+        "trace_id": config.TextColumn("Trace", width=110),
+    }
+    shown = {name: column for name, column in columns.items() if not narrow or name in NARROW}
+    panels.table(frame, shown, key=key, alt="Requests", most_rows=most_rows, **options)

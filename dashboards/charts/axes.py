@@ -28,13 +28,30 @@ def points(times: Sequence[datetime], values: Sequence[Any]) -> list[list[Any]]:
     return [[milliseconds(time), value] for time, value in zip(times, plain(values), strict=True)]
 
 
+def grid(**edges: Any) -> Option:
+    """A grid exactly where it is put: labels stand in the margins given, and don't move it."""
+    return {"containLabel": False, "outerBoundsMode": "none", **edges}
+
+
 def time_axis(start: datetime, end: datetime, palette: Palette, **options: Any) -> Option:
     """An axis of time over the whole window, data or not, in UTC."""
     return {
         "type": "time",
         "min": milliseconds(start),
         "max": milliseconds(end),
-        "axisLabel": {"color": palette.text, "fontSize": LABEL_SIZE, "hideOverlap": True},
+        "axisLabel": {
+            "color": palette.text,
+            "fontSize": LABEL_SIZE,
+            "hideOverlap": True,
+            "formatter": {
+                "year": "{MMM} {d}",
+                "month": "{MMM} {d}",
+                "day": "{MMM} {d}",
+                "hour": "{HH}:{mm}",
+                "minute": "{HH}:{mm}",
+                "second": "{HH}:{mm}:{ss}",
+            },
+        },
         "axisLine": {"lineStyle": {"color": palette.faint}},
         "axisTick": {"lineStyle": {"color": palette.faint}},
         "splitLine": {"show": False},

@@ -70,7 +70,7 @@ def _frame(labels: Sequence[str], palette: Palette, name: str) -> Option:
     return {
         "animation": False,
         "tooltip": axes.tooltip(palette, axisPointer={"type": "shadow"}),
-        "grid": {"left": 48, "right": 16, "top": 26, "bottom": 24},
+        "grid": axes.grid(left=48, right=16, top=26, bottom=24),
         "xAxis": {
             "type": "category",
             "data": list(labels),

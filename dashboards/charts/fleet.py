@@ -1,7 +1,7 @@
 """The on-call chart: six grids over one time axis, so that cause and effect stand above each other.
 
-Separate charts can't be linked, hence one chart. A brush chooses a window; the page keeps it in the link, because a zoom in
-the browser is lost at the next refresh.
+Separate charts can't be linked, hence one chart. A brush chooses a window; the page keeps it in the link, because a zoom
+in the browser is lost at the next refresh.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def fleet_chart(
         "grid": [_place(index) for index in everything],
         "xAxis": [_x_axis(start, end, palette, index) for index in everything],
         "yAxis": [
-            axes.value_axis(palette, grid.title, gridIndex=index, max=grid.most)
+            axes.value_axis(palette, grid.title, gridIndex=index, max=grid.most, interval=grid.most and grid.most / 2)
             for index, grid in enumerate(GRIDS)
         ],
         "series": series,
@@ -152,7 +152,7 @@ def fleet_chart(
 
 
 def _place(index: int) -> Option:
-    return {"left": LEFT, "right": RIGHT, "top": GRID_TOP + index * (GRID_HEIGHT + GRID_GAP), "height": GRID_HEIGHT}
+    return axes.grid(left=LEFT, right=RIGHT, top=GRID_TOP + index * (GRID_HEIGHT + GRID_GAP), height=GRID_HEIGHT)
 
 
 def _x_axis(start: datetime, end: datetime, palette: Palette, index: int) -> Option:

@@ -51,7 +51,7 @@ def by_entity(
         "animation": False,
         "tooltip": axes.tooltip(palette),
         "legend": axes.legend(palette),
-        "grid": {"left": 46, "right": 16, "top": 50, "bottom": 24},
+        "grid": axes.grid(left=46, right=16, top=50, bottom=24),
         "xAxis": axes.time_axis(start, end, palette),
         "yAxis": axes.value_axis(palette, title),
         "series": series,
@@ -92,9 +92,15 @@ def budget_burn_down(
         "useUTC": True,
         "animation": False,
         "tooltip": axes.tooltip(palette),
-        "grid": {"left": 52, "right": 20, "top": 24, "bottom": 24},
+        "grid": axes.grid(left=52, right=20, top=24, bottom=24),
         "xAxis": axes.time_axis(start, end, palette),
-        "yAxis": axes.value_axis(palette, "Budget left %", min=least if least >= 0 else round(least * 1.05), max=100),
+        "yAxis": axes.value_axis(
+            palette,
+            "Budget left %",
+            min=least if least >= 0 else round(least * 1.05),
+            max=100,
+            interval=25 if least >= 0 else None,
+        ),
         "series": [line],
     }
 

@@ -22,6 +22,10 @@ UNALLOCATED_TITLES = {
 """Buckets that no team pays for, with their titles, in the order in which they are stacked."""
 
 
+HATCH = "rgba(128,138,150,0.5)"
+"""Lines of the hatching; translucent, so that one colour reads on light and on dark."""
+
+
 def daily_stack(
     amounts: Amounts, days: Sequence[date], teams: Sequence[str], palette: Palette, colours: Mapping[str, str]
 ) -> Option:
@@ -39,7 +43,7 @@ def daily_stack(
         "animation": False,
         "tooltip": axes.tooltip(palette, axisPointer={"type": "shadow"}),
         "legend": axes.legend(palette),
-        "grid": {"left": 58, "right": 12, "top": 44, "bottom": 26},
+        "grid": axes.grid(left=58, right=12, top=44, bottom=26),
         "xAxis": {
             "type": "category",
             "data": [f"{day:%b %d}" for day in days],
@@ -71,7 +75,7 @@ def _stacked(key: str, title: str, amounts: Amounts, days: Sequence[date], style
 def _hatch(bucket: str, palette: Palette) -> Option:
     """Grey with a pattern: money that bought no tokens."""
     rotation = {"warm_idle": -0.785, "cold_start": 0.785, "wasted": 0.0, "fault": 1.57, "unattributed": -0.4}[bucket]
-    decal = {"symbol": "rect", "dashArrayX": [1, 0], "dashArrayY": [2, 5], "rotation": rotation, "color": palette.quiet}
+    decal = {"symbol": "rect", "dashArrayX": [1, 0], "dashArrayY": [2, 5], "rotation": rotation, "color": HATCH}
     return {"color": palette.faint, "decal": decal}
 
 
@@ -89,7 +93,7 @@ def movers(changes: Sequence[tuple[str, Decimal]], palette: Palette) -> Option:
     return {
         "animation": False,
         "tooltip": {"trigger": "item", "confine": True, "textStyle": {"fontSize": axes.LABEL_SIZE}},
-        "grid": {"left": 110, "right": 64, "top": 8, "bottom": 12},
+        "grid": axes.grid(left=110, right=64, top=8, bottom=12),
         "xAxis": {"type": "value", "show": False, "min": -largest, "max": largest},
         "yAxis": {
             "type": "category",

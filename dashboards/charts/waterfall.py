@@ -100,13 +100,19 @@ def waterfall_chart(steps: list[Step], palette: Palette) -> Option:
         }
         for step in steps
     ]
-    label_width = min(max(len(name) for name in names) * 7 + 12, 320)
+    label_width = min(max(len(name) for name in names) * 7 + 16, 320)
     return {
         "animation": False,
-        "grid": {"left": label_width + 8, "right": 76, "top": 10, "bottom": 28},
+        "grid": axes.grid(left=label_width + 8, right=76, top=10, bottom=28),
         "xAxis": {
-            **axes.value_axis(palette, label=f"{{value}} {unit}", splitNumber=6),
-            "max": round(end * scale * 1.02, 4) or 1,
+            **axes.value_axis(palette, splitNumber=6),
+            "axisLabel": {
+                "color": palette.text,
+                "fontSize": axes.LABEL_SIZE,
+                "formatter": f"{{value}} {unit}",
+                "showMaxLabel": False,
+            },
+            "max": round(end * scale, 4) or 1,
         },
         "yAxis": {
             "type": "category",
