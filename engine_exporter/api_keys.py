@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine_exporter.errors import ExporterError
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("vllm.fleetmeter")  # under vLLM's logger, so that its handlers and format apply
 
 STORED_HASH_DIGITS = 16
 """Hex digits of a key's hash that go on the wire: enough to tell keys apart."""
@@ -139,7 +138,7 @@ class ApiKeys:
         if self._path is None:
             return
         try:
-            status = os.stat(self._path)
+            status = self._path.stat()
             stamp = (status.st_mtime_ns, status.st_size)
             if stamp == self._stamp:
                 return

@@ -12,14 +12,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_KEY = re.compile(r"[0-9a-f]{32}")
+_KEY = re.compile(r"[0-9a-f]{16,}")
 
 
 def join_key(engine_request_id: str) -> str:
-    """The 32 hex digits that an engine's id is built around.
+    """The hex digits that an engine's id is built around: 32 where they are ours, 16 or more where they are vLLM's.
 
     >>> join_key("cmpl-0af7651916cd43dd8448eb211c80319c-0")
     '0af7651916cd43dd8448eb211c80319c'
+    >>> join_key("resp_af5de02d7e51fd21_0")
+    'af5de02d7e51fd21'
     """
     match = _KEY.search(engine_request_id)
     return match.group() if match else engine_request_id

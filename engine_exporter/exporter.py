@@ -21,9 +21,10 @@ from engine_exporter import semconv
 from engine_exporter.api_keys import STORED_HASH_DIGITS, ApiKeys, hash_secret
 from engine_exporter.config import ExporterConfig, from_environment
 from engine_exporter.engine_half import FACTS, FINISHED, EngineFacts, FinishedRows
+from engine_exporter.request_headers import trusted_headers
 from engine_exporter.span_queue import SpanQueue
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("vllm.fleetmeter")  # under vLLM's logger, so that its handlers and format apply
 
 CLOSE_SECONDS = 3.0
 """How long the end of a server waits for the last spans."""
@@ -41,9 +42,13 @@ class Exporter:
     monotonic: Callable[[], float] = time.monotonic
     unix_ns: Callable[[], int] = time.time_ns
     random_bits: Callable[[int], int] = field(default_factory=lambda: random.Random(os.urandom(16)).getrandbits)
-    outcomes: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=lambda: Counter({outcome.value: 0 for outcome in semconv.Outcome}))
     faults_count: int = 0
     resource: Resource | None = None
+    trusted: dict[bytes, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.trusted = trusted_headers(self.config)
 
     def resource_for(self, scope: Any) -> Resource:
         """Describe this server; made at the first request, when its port is known."""
@@ -119,7 +124,7 @@ def _make() -> Exporter | None:
     except Exception:
         log.exception("fleetmeter could not start; the engine runs unmeasured")
         return None
-    log.warning("fleetmeter measures this server; spans go to %s", config.otlp_endpoint)
+    log.info("fleetmeter measures this server; spans go to %s", config.otlp_endpoint)
     return exporter
 
 

@@ -6,6 +6,7 @@ The prompt and the answer are never kept: of a request body five fields are read
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ from engine_exporter.semconv import Outcome
 from engine_exporter.trace_context import Parent
 
 BODY_LIMIT_BYTES = 1 << 20
-"""Larger bodies (images) are not parsed: their model is then read from the answer."""
+"""Larger bodies (images) are searched for their model and stream flag, not parsed."""
 TEXT_LIMIT = 128
 """Longest string of a client that is stored."""
 
@@ -25,7 +26,8 @@ class Asked:
     """The fields of a request body that are read."""
 
     model: str | None = None
-    stream: bool = False
+    stream: bool | None = None
+    """None where the body was never read, e.g. because the key was refused."""
     choices: int | None = None
     user: str | None = None
 
@@ -70,10 +72,15 @@ class HttpHalf:
     ended_at: float | None = None
 
 
+_MODEL = re.compile(rb'(?<!\\)"model"\s*:\s*"([^"\\]{1,%d})"' % TEXT_LIMIT)
+_STREAM = re.compile(rb'(?<!\\)"stream"\s*:\s*true')
+
+
 def read_body(body: bytes) -> Asked:
     """Read the few fields of a request body; nothing where it is not a JSON object."""
     if len(body) > BODY_LIMIT_BYTES:
-        return Asked()
+        model = _MODEL.search(body)
+        return Asked(model.group(1).decode(errors="replace") if model else None, bool(_STREAM.search(body)))
     try:
         data = json.loads(body)
     except ValueError:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
 
 from engine_exporter.api_keys import ApiKeys, Identity
 from engine_exporter.config import ExporterConfig
@@ -14,8 +13,8 @@ from engine_exporter.trace_context import parse_traceparent, traceparent, traces
 _MODES = frozenset(mode.value for mode in Mode)
 
 
-@lru_cache(maxsize=4)
-def _trusted(config: ExporterConfig) -> dict[bytes, str]:
+def trusted_headers(config: ExporterConfig) -> dict[bytes, str]:
+    """Map the headers that a trusted gateway may set to what they say: team, app, user or mode."""
     named = {
         "team": config.team_header,
         "app": config.app_header,
@@ -26,14 +25,13 @@ def _trusted(config: ExporterConfig) -> dict[bytes, str]:
 
 
 def take_headers(
-    headers: Iterable[tuple[bytes, bytes]], http: HttpHalf, config: ExporterConfig, keys: ApiKeys
+    headers: Iterable[tuple[bytes, bytes]], http: HttpHalf, trusted: Mapping[bytes, str], keys: ApiKeys
 ) -> list[tuple[bytes, bytes]]:
     """Read a request's headers into its HTTP half, and return them as the engine shall see them.
 
     The engine gets our request id (a client's own may come twice, and every join would mix the two up), and our span
     as its parent.
     """
-    trusted = _trusted(config)
     kept: list[tuple[bytes, bytes]] = []
     key = alternative_key = state = b""
     said: dict[str, str] = {}

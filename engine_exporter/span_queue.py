@@ -23,7 +23,7 @@ from opentelemetry.trace.status import Status, StatusCode
 from engine_exporter.semconv import SCOPE
 from engine_exporter.trace_context import Parent
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("vllm.fleetmeter")  # under vLLM's logger, so that its handlers and format apply
 
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _SCOPE = InstrumentationScope(SCOPE)
@@ -184,7 +184,7 @@ class SpanQueue:
             )  # fmt: skip
 
     def close(self, timeout_seconds: float) -> None:
-        """Send what is left, for so long at most. The thread is a daemon: a dead collector does not hold the process."""
+        """Send what is left, for so long at most. The thread is a daemon: a dead collector holds nothing up."""
         self._patient.close_soon()
         closer = threading.Thread(target=self._processor.shutdown, name="fleetmeter-close", daemon=True)
         closer.start()

@@ -66,9 +66,9 @@ class FrontEnd:
         """
         processor = getattr(getattr(self._state, "engine_client", None), "output_processor", None)
         external = getattr(processor, "external_req_ids", None)
-        if not external:
+        states: dict[str, Any] = getattr(processor, "request_states", {})
+        if not external or not states:
             return []
-        states = processor.request_states
         name = self.engine_request_id()
         internal = _internal_ids(external.get, name) if name else []
         if not internal:

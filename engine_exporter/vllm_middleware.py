@@ -31,7 +31,7 @@ from engine_exporter.semconv import Outcome
 from engine_exporter.span_queue import request_span
 from engine_exporter.vllm_front_end import FrontEnd
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("vllm.fleetmeter")  # under vLLM's logger, so that its handlers and format apply
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -95,7 +95,7 @@ class FleetmeterMiddleware:
                 started_at=exporter.monotonic(),
                 started_unix_ns=exporter.unix_ns(),
             )
-            headers = take_headers(scope["headers"], http, exporter.config, exporter.keys)
+            headers = take_headers(scope["headers"], http, exporter.trusted, exporter.keys)
             return MeasuredCall(exporter, {**scope, "headers": headers}, receive, send, http)
         except Exception:  # noqa: BLE001 - never into the engine
             exporter.fault()
@@ -220,13 +220,11 @@ class MeasuredCall:
             gap = now - (http.last_chunk_at or now)
             if http.max_gap_seconds is None or gap > http.max_gap_seconds:
                 http.max_gap_seconds = gap
-        elif body.startswith(STREAM_ERROR_STARTS):
-            pass
-        elif http.endpoint.token_marker in body:
+        elif http.error is None and http.endpoint.token_marker in body and not body.startswith(STREAM_ERROR_STARTS):
             http.first_token_at = now
             self.live = self.front_end.live_states(http.request_id)
         http.last_chunk_at = now
-        if body.startswith(STREAM_ERROR_STARTS) and http.error is None and not http.disconnected:
+        if http.error is None and not http.disconnected and body.startswith(STREAM_ERROR_STARTS):
             http.error = read_stream_error(body)
 
     def _gone(self) -> None:

@@ -16,7 +16,7 @@ try:
 except ImportError:  # outside vLLM, e.g. in tests: the same class without its abstract base
     StatLoggerBase = object
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("vllm.fleetmeter")  # under vLLM's logger, so that its handlers and format apply
 
 
 class FleetmeterStatLogger(StatLoggerBase):  # type: ignore[misc]

@@ -1,8 +1,8 @@
 """Build, or find, the environment with a real vLLM for CPUs, and put this checkout's exporter into it.
 
-It lives outside the checkout because it is large (2.5 GB) and slow to make (minutes): in FLEETMETER_ENGINE_VENV, default
-`${XDG_CACHE_HOME:-~/.cache}/fleetmeter/engine-venv`. Running this again does what is missing and no more. Needs
-Python 3.11 or later on x86-64; the speed of vLLM needs AVX-512.
+It lives outside the checkout because it is large (2.5 GB) and slow to make (minutes): in FLEETMETER_ENGINE_VENV,
+default `${XDG_CACHE_HOME:-~/.cache}/fleetmeter/engine-venv`. Running this again does what is missing and no more.
+Needs Python 3.11 or later on x86-64; the speed of vLLM needs AVX-512.
 """
 
 import os

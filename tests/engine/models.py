@@ -1,4 +1,4 @@
-"""Tiny random-weight models and adapters, made from nothing but this machine's own files. Runs in the engine's environment.
+"""Tiny random-weight models and adapters, from nothing but this machine's own files. Runs in the engine's environment.
 
     python models.py FOLDER
 
@@ -7,8 +7,8 @@ adapter-polite, adapter-terse: rank-8 LoRA adapters for it. Nothing is downloade
 """
 
 import json
-import sysconfig
 import sys
+import sysconfig
 from pathlib import Path
 
 import torch

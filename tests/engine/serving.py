@@ -1,0 +1,158 @@
+"""A real vLLM server on this machine's CPUs, measured by the exporter: started, asked for its metrics, stopped."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from environment import engine_venv, models_of
+
+MODEL = "tiny-qwen3"
+ADAPTERS = ("adapter-polite", "adapter-terse")
+START_SECONDS = 300
+QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_LOGGING_LEVEL": "INFO",
+}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return response.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def wait_until_up(url: str, process: subprocess.Popen, seconds: float, log: Path) -> None:
+    deadline = time.monotonic() + seconds
+    while not answers(url):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"{url} did not come up; the end of its log:\n" + log.read_text()[-3000:])
+        time.sleep(0.25)
+
+
+def stop(process: subprocess.Popen, seconds: float = 30) -> None:
+    """Ask the process to end; then end what is left of its session."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pass
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+@dataclass(frozen=True)
+class Server:
+    url: str
+    process: subprocess.Popen
+    log: Path
+
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=20) as response:
+            return response.read().decode()
+
+
+@contextmanager
+def vllm_server(
+    folder: Path,
+    *,
+    otlp_endpoint: str,
+    api_keys_file: Path,
+    api_keys: list[str],
+    arguments: tuple[str, ...] = (),
+    environment: dict[str, str] | None = None,
+    native_spans: bool = True,
+) -> Iterator[Server]:
+    """Run vLLM with the middleware and the plugin; `folder` takes its log and is its working folder."""
+    venv, port = engine_venv(), free_port()
+    models = models_of(venv)
+    command = [
+        str(venv / "bin" / "vllm"), "serve", str(models / MODEL), "--served-model-name", MODEL,
+        "--host", "127.0.0.1", "--port", str(port), "--max-model-len", "1024", "--enforce-eager",
+        "--enable-prefix-caching", "--block-size", "32", "--num-gpu-blocks-override", "400", "--max-num-seqs", "12",
+        "--enable-prompt-tokens-details", "--enable-lora", "--max-loras", "2", "--max-lora-rank", "8",
+        "--lora-modules", *(f"{name}={models / name}" for name in ADAPTERS),
+        "--middleware", "engine_exporter.vllm_middleware.FleetmeterMiddleware",
+        "--api-key", *api_keys, *arguments,
+    ]  # fmt: skip
+    if native_spans:
+        command += ["--otlp-traces-endpoint", f"{otlp_endpoint}/v1/traces"]
+    variables = {
+        "PATH": f"{venv / 'bin'}:/usr/bin:/bin",
+        "HOME": os.environ["HOME"],
+        **QUIET,
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+        "OTEL_SERVICE_NAME": "vllm",
+        "FLEETMETER__ENGINE_EXPORTER__OTLP_ENDPOINT": otlp_endpoint,
+        "FLEETMETER__ENGINE_EXPORTER__REPLICA": "tiny-qwen3-0",
+        "FLEETMETER__ENGINE_EXPORTER__DEPLOYMENT": "tiny-qwen3",
+        "FLEETMETER__ENGINE_EXPORTER__CLUSTER": "lab",
+        "FLEETMETER__ENGINE_EXPORTER__REGION": "local",
+        "FLEETMETER__ENGINE_EXPORTER__GPU_TYPE": "cpu",
+        "FLEETMETER_API_KEYS": str(api_keys_file),
+        **(environment or {}),
+    }
+    log = folder / "vllm.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, env=variables, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_until_up(f"{url}/health", process, START_SECONDS, log)
+        yield Server(url, process, log)
+    finally:
+        stop(process)
+
+
+@dataclass(frozen=True)
+class Collector:
+    otlp_endpoint: str
+    url: str
+
+
+@contextmanager
+def collector(folder: Path) -> Iterator[Collector]:
+    """Run `fleetmeter collect` on a fresh database in `folder`."""
+    http, grpc, api = free_port(), free_port(), free_port()
+    log = folder / "collector.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                sys.executable, "-m", "fleetmeter", "collect", "--data-dir", str(folder / "data"),
+                "--otlp-http-port", str(http), "--otlp-grpc-port", str(grpc), "--api-port", str(api),
+            ],
+            cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    try:
+        url = f"http://127.0.0.1:{api}"
+        wait_until_up(f"{url}/readyz", process, 60, log)
+        yield Collector(f"http://127.0.0.1:{http}", url)
+    finally:
+        stop(process)
