@@ -11,17 +11,19 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from analytics.simulator import incidents, kernel, money, shares, tables, telemetry, truth
+from analytics.simulator import incidents, money, shares, tables, telemetry, truth
 from analytics.simulator.config import FleetConfig, ModelConfig
+from analytics.simulator.engine import layout
+from analytics.simulator.engine.run import run
 from analytics.simulator.errors import SimulatorError
 from analytics.simulator.incidents import Clock
 from analytics.simulator.presets import Profile, find_profile, load_preset
 from analytics.simulator.workload import Ending, Turns, Workload, draw_workload
 
 POLICIES = {
-    "round_robin": kernel.ROUND_ROBIN,
-    "least_loaded": kernel.LEAST_LOADED,
-    "prefix_affine": kernel.PREFIX_AFFINE,
+    "round_robin": layout.ROUND_ROBIN,
+    "least_loaded": layout.LEAST_LOADED,
+    "prefix_affine": layout.PREFIX_AFFINE,
 }
 HOUR_SECONDS = 3600.0
 
@@ -48,15 +50,15 @@ class Run:
     model: ModelConfig
     profile: Profile
     limits: npt.NDArray[Any]
-    """`kernel.LIMITS`, one."""
+    """`layout.LIMITS`, one."""
     turns: Turns
     """All requests that arrived, the refused ones too."""
     result: Any
-    """`kernel.JOB` as a record array, in the order of `turns`."""
+    """`layout.JOB` as a record array, in the order of `turns`."""
     telemetry: Any
-    """`kernel.BIN` as a record array, by replica and bin."""
+    """`layout.BIN` as a record array, by replica and bin."""
     shares: Any
-    """`kernel.SHARE` as a record array."""
+    """`layout.SHARE` as a record array."""
 
     @property
     def gpu(self) -> tuple[str, int]:
@@ -125,8 +127,8 @@ def simulate(
 
 
 def limits_of(config: FleetConfig, model: ModelConfig, profile: Profile) -> npt.NDArray[Any]:
-    """The engine's limits and step times, as `kernel.LIMITS`."""
-    limits = np.zeros(1, kernel.LIMITS)
+    """The engine's limits and step times, as `layout.LIMITS`."""
+    limits = np.zeros(1, layout.LIMITS)
     values = {
         **profile.seconds.model_dump(),
         "max_seqs": model.max_num_seqs or profile.max_num_seqs,
@@ -157,28 +159,28 @@ def run_deployment(config: FleetConfig, model: ModelConfig, seed: int, clock: Cl
 
 def run_engines(
     work: Workload, limits: npt.NDArray[Any], model: ModelConfig, controls: list[incidents.Control], clock: Clock
-) -> kernel.World:
+) -> layout.World:
     """Run the compiled engines over a workload."""
     end = clock.seconds(clock.end)
     count, replicas = work.turns.at.size, model.replicas
     hours = np.append(np.arange(HOUR_SECONDS, end, HOUR_SECONDS), [end, np.inf])
     bins = int(np.ceil(end / limits["width"][0])) + 1
-    events = np.array([(c.at, c.replica, c.kind, c.value) for c in controls], kernel.EVENT)
+    events = np.array([(c.at, c.replica, c.kind, c.value) for c in controls], layout.EVENT)
     room = count + hours.size * replicas * 32 + 1024
     while True:
         limits["shares"] = 0
         jobs, chain = engine_jobs(work, model)
-        world = kernel.new_world(limits, jobs, chain, work.segments, replicas, bins, room, hours)
-        kernel.run(world, events, end)
+        world = layout.new_world(limits, jobs, chain, work.segments, replicas, bins, room, hours)
+        run(world, events, end)
         if limits["shares"][0] <= room:
             return world
         room = int(limits["shares"][0])
 
 
 def engine_jobs(work: Workload, model: ModelConfig) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """The workload as `kernel.JOB` and `kernel.LINK`."""
+    """The workload as `layout.JOB` and `layout.LINK`."""
     turns = work.turns
-    jobs, chain = np.zeros(turns.at.size, kernel.JOB), np.zeros(work.chain_end.size, kernel.LINK)
+    jobs, chain = np.zeros(turns.at.size, layout.JOB), np.zeros(work.chain_end.size, layout.LINK)
     jobs["arrival"], jobs["prompt"], jobs["output"] = turns.at + model.overhead_seconds, turns.prompt, turns.output
     jobs["patience"] = np.where(turns.ending == Ending.REJECTED, -1.0, turns.patience)
     jobs["affinity"] = affinity(work)

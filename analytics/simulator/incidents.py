@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 
-from analytics.simulator import kernel
 from analytics.simulator.config import (
     CacheCollapse,
     CostSpike,
@@ -19,6 +18,7 @@ from analytics.simulator.config import (
     ModelConfig,
     StreamConfig,
 )
+from analytics.simulator.engine import layout
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -50,7 +50,7 @@ class Control:
     """Unit: s after the origin."""
     replica: int
     kind: int
-    """A control event of the kernel."""
+    """A control event of `engine.layout`."""
     value: float = 0.0
 
 
@@ -144,22 +144,22 @@ def controls(config: FleetConfig, model: ModelConfig, clock: Clock) -> list[Cont
                     (rollback_at(incident, r, clock), 1.0),
                 ):
                     changes.append((at, r, incident.name, factor))
-                    events.append(Control(at, r, kernel.FLUSH))
+                    events.append(Control(at, r, layout.FLUSH))
         if isinstance(incident, GpuFault) and incident.deployment == model.deployment:
             r, at = incident.replica_index, begin(incident, clock)
             dead = at + incident.slow_minutes * 60
             boots = dead + incident.down_hours * 3600
             changes += [(at, r, incident.name, incident.step_factor), (dead, r, incident.name, 1.0)]
             events += [
-                Control(dead, r, kernel.KILL),
-                Control(dead + incident.detect_seconds, r, kernel.UNROUTE),
-                Control(boots + incident.cold_start_seconds, r, kernel.START),
-                Control(boots + incident.cold_start_seconds, r, kernel.ROUTE),
+                Control(dead, r, layout.KILL),
+                Control(dead + incident.detect_seconds, r, layout.UNROUTE),
+                Control(boots + incident.cold_start_seconds, r, layout.START),
+                Control(boots + incident.cold_start_seconds, r, layout.ROUTE),
             ]
     active: dict[int, dict[str, float]] = {}
     for at, r, name, factor in sorted(changes, key=lambda change: change[0]):
         active.setdefault(r, {})[name] = factor
-        events.append(Control(at, r, kernel.SET_FACTOR, float(np.prod(list(active[r].values())))))
+        events.append(Control(at, r, layout.SET_FACTOR, float(np.prod(list(active[r].values())))))
     return sorted((e for e in events if np.isfinite(e.at)), key=lambda event: event.at)
 
 

@@ -95,7 +95,7 @@ def round_within(
 
 
 def _by_group(run: Run, hours: int) -> tuple[Ints, Ints, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The kernel's rows merged by (replica, hour, request) and sorted: request, replica * hours + hour, seconds."""
+    """The engine's rows merged by (replica, hour, request) and sorted: request, replica * hours + hour, seconds."""
     rows = run.shares[run.shares.hour < hours]  # what a step did beyond the end is no part of this simulation
     request, hour, prefill, decode = rows.request, rows.hour, rows.prefill, rows.decode
     group = run.result.replica[request].astype(np.int64) * hours + hour

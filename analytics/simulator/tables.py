@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from analytics.simulator import kernel
 from analytics.simulator.config import ModelConfig, StreamConfig
+from analytics.simulator.engine import layout
 from analytics.simulator.workload import Ending, Turns
 
 STAMP = pa.timestamp("us")
@@ -92,13 +92,13 @@ def outcome_codes(turns: Turns, status: npt.NDArray[Any]) -> tuple[Any, Any, Any
     outcome = np.zeros(status.size, np.int8)
     finish = np.where(turns.ending == Ending.LENGTH, 1, 0).astype(np.int8)
     error = np.full(status.size, -1, np.int8)
-    done = status == kernel.DONE
+    done = status == layout.DONE
     for which, values in (
         (done & (turns.ending == Ending.DISCONNECT), (1, 2, -1)),
         (done & (turns.ending == Ending.ERROR), (3, 3, 2)),
-        (status == kernel.GAVE_UP, (1, 2, -1)),
-        (status == kernel.DEAD, (4, -1, 3)),
-        (status == kernel.FULL, (2, -1, 1)),
+        (status == layout.GAVE_UP, (1, 2, -1)),
+        (status == layout.DEAD, (4, -1, 3)),
+        (status == layout.FULL, (2, -1, 1)),
         (turns.ending == Ending.REJECTED, (2, -1, 0)),
     ):
         outcome[which], finish[which], error[which] = values

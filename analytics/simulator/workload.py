@@ -67,7 +67,7 @@ class Turns:
 
 @dataclass(frozen=True)
 class Workload:
-    """The requests of one deployment, in order of arrival, with their chains (see `kernel.Requests`)."""
+    """The requests of one deployment, in order of arrival, with their chains (see `layout.LINK`)."""
 
     turns: Turns
     chain_from: Ints

@@ -1,0 +1,144 @@
+"""One deployment: replicas behind a router, from event to event, compiled.
+
+`run` is the only function with a compiled form on disk. Numba looks at the file of a cached function alone, so its key
+holds the digest of all files of this package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy.typing as npt
+from numba import njit
+
+from analytics.simulator.engine.accounting import settle
+from analytics.simulator.engine.batch import dequeue, enqueue, leave
+from analytics.simulator.engine.layout import (
+    CONNECTION_REFUSED_SECONDS,
+    DEAD,
+    FLUSH,
+    FOREVER,
+    FULL,
+    KILL,
+    PREFIX_AFFINE,
+    ROUND_ROBIN,
+    ROUTE,
+    SET_FACTOR,
+    START,
+    UNROUTE,
+    World,
+    compiled,
+)
+from analytics.simulator.engine.prefix_cache import flush
+from analytics.simulator.engine.steps import advance
+
+
+@compiled
+def route(w, i, turn):  # type: ignore[no-untyped-def]
+    """Choose the replica of request i among those that the router believes in; -1 where there is none."""
+    n = w.rep.shape[0]
+    best, least = -1, FOREVER
+    for k in range(n):
+        r = (turn + k) % n
+        if w.rep[r].routed == 0:
+            continue
+        if w.lim[0].policy == ROUND_ROBIN:
+            return r
+        load = w.rep[r].running + w.rep[r].waiting
+        if load < least:
+            best, least = r, load
+    if w.lim[0].policy == PREFIX_AFFINE and best >= 0:
+        r = w.job[i].affinity % n
+        if w.rep[r].routed == 1 and w.rep[r].running + w.rep[r].waiting <= least + w.lim[0].slack:
+            return r
+    return best
+
+
+@compiled
+def kill(w, r, t):  # type: ignore[no-untyped-def]
+    """The engine dies: everything on it is lost, and its cache."""
+    while w.rep[r].running > 0:
+        i = leave(w, r, w.rep[r].running - 1)
+        w.job[i].status, w.job[i].last = DEAD, max(t, w.job[i].first)
+    while w.rep[r].head >= 0:
+        i = dequeue(w, r)
+        w.job[i].status, w.job[i].last = DEAD, t
+    w.rep[r].next_finish = FOREVER
+    flush(w, r)
+    w.rep[r].alive = 0
+
+
+@compiled
+def control(w, r, kind, value, t):  # type: ignore[no-untyped-def]
+    """Apply one control event to a replica."""
+    if kind == SET_FACTOR:
+        w.rep[r].factor = value
+    elif kind == KILL:
+        kill(w, r, t)
+    elif kind == UNROUTE:
+        w.rep[r].routed = 0
+    elif kind == ROUTE:
+        w.rep[r].routed = 1
+    elif kind == FLUSH:
+        flush(w, r)
+    elif kind == START:
+        w.rep[r].alive = 1
+
+
+@compiled
+def go(w, events, end):  # type: ignore[no-untyped-def]
+    """See `run`."""
+    replicas, e, turn = w.rep.shape[0], 0, 0
+    for i in range(w.job.shape[0] + 1):
+        t = w.job[i].arrival if i < w.job.shape[0] else end
+        while e < events.shape[0] and events[e].at <= min(t, end):
+            r = events[e].replica
+            advance(w, r, events[e].at)
+            control(w, r, events[e].kind, events[e].value, events[e].at)
+            e += 1
+        if t >= end:
+            break
+        for r in range(replicas):
+            if w.rep[r].clock < t:
+                advance(w, r, t)
+        r = route(w, i, turn)
+        turn += 1
+        w.job[i].replica = r
+        if w.job[i].patience < 0.0:
+            continue
+        if r < 0 or w.rep[r].waiting >= w.lim[0].max_queue:
+            w.job[i].status, w.job[i].last = FULL, t
+        elif w.rep[r].alive == 0:
+            w.job[i].status, w.job[i].last = DEAD, t + CONNECTION_REFUSED_SECONDS
+        else:
+            enqueue(w, r, i, False)
+    for r in range(replicas):
+        advance(w, r, end)
+        for k in range(w.rep[r].running):
+            i = w.slots[r, k]
+            settle(w, r, i, w.job[i].finish_step > 0, w.rep[r].hour)
+
+
+def source_digest() -> int:
+    """A number that changes with any file of this package."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    digest = hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=7).digest()
+    return int.from_bytes(digest, "big")
+
+
+def cached(digest: int) -> Callable[[World, npt.NDArray[Any], float], None]:
+    """The entry point under the digest of its sources: numba keys a cached closure by what it closes over."""
+
+    @njit(cache=True, error_model="numpy")
+    def run(w, events, end):  # type: ignore[no-untyped-def]
+        if digest != 0:
+            go(w, events, end)
+
+    return cast("Callable[[World, npt.NDArray[Any], float], None]", run)
+
+
+run = cached(source_digest())
+"""Simulate one deployment: `run(world, events, end)` takes EVENT rows in order of time, and fills the world to `end` seconds."""
