@@ -33,17 +33,24 @@ arrived AS (
         epoch_us(started_at) AS started_us,
         greatest(
             epoch_us(started_at),
-            coalesce(epoch_us(ended_at), epoch_us(started_at) + (greatest(e2e_seconds, 0) * 1000000)::BIGINT, 0)
+            coalesce(
+                epoch_us(ended_at),
+                epoch_us(started_at) + (CASE WHEN isfinite(e2e_seconds) THEN e2e_seconds END * 1000000)::BIGINT,
+                0
+            )
         ) AS ended_us,
-        (greatest(coalesce(queue_seconds, 0), 0) * 1000000)::BIGINT AS queue_us,
+        coalesce((CASE WHEN isfinite(queue_seconds) THEN greatest(queue_seconds, 0) END * 1000000)::BIGINT, 0) AS queue_us,
         greatest(coalesce(input_tokens, 0), 0) AS prompt,
         least(greatest(coalesce(cached_tokens, 0), 0), greatest(coalesce(input_tokens, 0), 0)) AS cached,
         greatest(coalesce(output_tokens, 0), 0) AS generated
     FROM requests
     WHERE replica IS NOT NULL
         AND started_at < $end::TIMESTAMP
-        AND coalesce(ended_at, started_at + to_microseconds((greatest(e2e_seconds, 0) * 1000000)::BIGINT), started_at)
-        >= $start::TIMESTAMP
+        AND coalesce(
+            ended_at,
+            started_at + to_microseconds((CASE WHEN isfinite(e2e_seconds) THEN e2e_seconds END * 1000000)::BIGINT),
+            started_at
+        ) >= $start::TIMESTAMP
 ),
 engaged AS (
     SELECT

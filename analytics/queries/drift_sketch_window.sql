@@ -7,10 +7,10 @@ WITH aged AS (
         coalesce(model, 'unknown') AS model,
         team,
         epoch_us($now::TIMESTAMP) - epoch_us(started_at) - 1 AS age_us,
-        ln(1 + greatest(input_tokens, 0)) AS input_tokens,
-        CASE WHEN outcome = 'ok' THEN ln(1 + greatest(output_tokens, 0)) END AS output_tokens,
-        CASE WHEN input_tokens > 0 THEN least(cached_tokens / input_tokens, 1) END AS cached_ratio,
-        CASE WHEN outcome = 'ok' THEN ln(greatest(ttft_seconds, 0.0001)) END AS ttft_seconds
+        CASE WHEN input_tokens >= 0 THEN ln(1 + input_tokens) END AS input_tokens,
+        CASE WHEN outcome = 'ok' AND output_tokens >= 0 THEN ln(1 + output_tokens) END AS output_tokens,
+        CASE WHEN cached_tokens BETWEEN 0 AND input_tokens THEN cached_tokens / nullif(input_tokens, 0) END AS cached_ratio,
+        CASE WHEN outcome = 'ok' AND ttft_seconds > 0 AND isfinite(ttft_seconds) THEN ln(ttft_seconds) END AS ttft_seconds
     FROM requests
     WHERE started_at < $now::TIMESTAMP
         AND started_at >= $now::TIMESTAMP - to_days($history_days::INTEGER) - to_seconds($window_seconds::BIGINT)

@@ -6,10 +6,12 @@ WITH placed AS (
         span_id,
         epoch_us($now::TIMESTAMP) - epoch_us(started_at) - 1 < $window_seconds::BIGINT * 1000000 AS current,
         CASE $metric::VARCHAR
-            WHEN 'input_tokens' THEN input_tokens::DOUBLE
-            WHEN 'output_tokens' THEN CASE WHEN outcome = 'ok' THEN output_tokens::DOUBLE END
-            WHEN 'cached_ratio' THEN CASE WHEN input_tokens > 0 THEN least(cached_tokens / input_tokens, 1) END
-            WHEN 'ttft_seconds' THEN CASE WHEN outcome = 'ok' THEN ttft_seconds END
+            WHEN 'input_tokens' THEN CASE WHEN input_tokens >= 0 THEN input_tokens::DOUBLE END
+            WHEN 'output_tokens' THEN CASE WHEN outcome = 'ok' AND output_tokens >= 0 THEN output_tokens::DOUBLE END
+            WHEN 'cached_ratio'
+                THEN CASE WHEN cached_tokens BETWEEN 0 AND input_tokens THEN cached_tokens / nullif(input_tokens, 0) END
+            WHEN 'ttft_seconds'
+                THEN CASE WHEN outcome = 'ok' AND ttft_seconds > 0 AND isfinite(ttft_seconds) THEN ttft_seconds END
         END AS value
     FROM requests
     WHERE started_at < $now::TIMESTAMP

@@ -7,8 +7,8 @@ WITH recent AS (
         AND started_at < $now::TIMESTAMP
 )
 SELECT
-    (SELECT max(received_at) FROM requests) AS last_received_at,
-    (SELECT max(started_at) FROM requests) AS last_started_at,
+    (SELECT max(received_at) FROM requests WHERE received_at <= $now::TIMESTAMP) AS last_received_at,
+    (SELECT max(started_at) FROM requests WHERE started_at <= $now::TIMESTAMP) AS last_started_at,
     count(*) AS requests_count,
     count(*) / ($window_seconds::BIGINT / 60.0) AS requests_per_minute,
     count(*) FILTER (WHERE team IS NULL) / nullif(count(*), 0) AS unattributed_ratio,
