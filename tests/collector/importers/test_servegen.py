@@ -10,6 +10,7 @@ from pyarrow import parquet
 
 from collector.client import FileClient
 from collector.importers.arrivals import draw_arrivals
+from collector.importers.lengths import LengthTables
 from collector.importers.servegen import Choice, ServeGen
 
 
@@ -159,3 +160,57 @@ def test_the_published_rates_are_met(shared):
     drawn = [row["output_tokens"] for row in rows if row["team"] == "client-0"]
     mean = np.average(pdfs["bin"], weights=pdfs["prob"])
     assert np.mean(drawn) == pytest.approx(mean, abs=5 * np.std(drawn) / len(drawn) ** 0.5)
+
+
+def test_clients_and_windows_are_drawn_independently(tmp_path):
+    columns = {"category": ["c"] * 4, "model": ["m"] * 4, "client_id": [0, 0, 1, 1], "t_s": [0, 600, 0, 600]}
+    rates = columns | {"rate_rps": [1.0] * 4, "pattern": ["Gamma"] * 4, "p1": [1.0] * 4}
+    parquet.write_table(pa.table(rates), tmp_path / "r.parquet")
+    none = {
+        "category": ["c"],
+        "model": ["m"],
+        "client_id": [9],
+        "window_s": [0],
+        "field": ["x"],
+        "bin": [1],
+        "prob": [1.0],
+    }
+    parquet.write_table(pa.table(none), tmp_path / "p.parquet")
+    rows = [
+        row for _, rows in ServeGen(tmp_path / "r.parquet", tmp_path / "p.parquet", Choice("c")).rows() for row in rows
+    ]
+    offsets = [
+        [
+            row["started_at"].timestamp() % 600
+            for row in rows
+            if row["team"] == team and (row["started_at"].minute >= 10) == late
+        ]
+        for team in ("client-0", "client-1")
+        for late in (False, True)
+    ]
+    assert len({tuple(times[:5]) for times in offsets}) == 4
+
+
+def test_lengths_are_of_the_time_or_else_of_the_last_before_it_or_of_the_first(tmp_path):
+    known = [(21600, 1), (64800, 2)]
+    pdfs = {
+        "category": ["c"] * 2, "model": ["m"] * 2, "client_id": [0] * 2, "window_s": [at for at, _ in known],
+        "field": ["input_tokens"] * 2, "bin": [value for _, value in known], "prob": [1.0] * 2,
+    }  # fmt: skip
+    parquet.write_table(pa.table(pdfs), tmp_path / "p.parquet")
+    lengths = LengthTables(tmp_path / "p.parquet", "c", "m")
+    random = np.random.default_rng(1)
+    drawn = {at: lengths.draw(random, 0, at, "input_tokens", 1).tolist() for at in (0, 21600, 43200, 64800, 900000)}
+    assert drawn == {0: [1], 21600: [1], 43200: [1], 64800: [2], 900000: [2]}
+    assert lengths.draw(random, 0, 0, "output_tokens", 1) is None
+
+
+def test_a_requests_image_tokens_are_the_sum_over_its_images(tmp_path):
+    pdfs = {
+        "category": ["c"], "model": ["m"], "client_id": [0], "window_s": [0], "field": ["image_tokens"], "bin": [7],
+        "prob": [1.0],
+    }  # fmt: skip
+    parquet.write_table(pa.table(pdfs), tmp_path / "p.parquet")
+    lengths = LengthTables(tmp_path / "p.parquet", "c", "m")
+    sums = lengths.draw_sums(np.random.default_rng(1), 0, 0, "image_tokens", np.array([0, 2, 1]))
+    assert sums.tolist() == [0, 14, 7]
