@@ -56,6 +56,8 @@ def rates(view: View) -> None:
         view.palette.of(reads.models()),
         title="Requests/min",
         unit="%.0f",
+        bucket_seconds=RATE_BUCKET_SECONDS,
+        bars=True,
     )
     panels.chart(option, 260, key="rates", alt="Requests per minute by model")
 

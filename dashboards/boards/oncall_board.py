@@ -151,6 +151,7 @@ def linked_chart(view: View) -> None:
         window.start,
         window.end,
         view.palette,
+        bucket_seconds=window.bucket_seconds,
         ttft_threshold_seconds=slo_view.threshold_seconds("ttft", view.model),
         marks=marks(view),
         bands=bands(view),
@@ -205,6 +206,7 @@ def by_model(view: View) -> None:
         view.palette.of(reads.models()),
         title="TTFT p95 s",
         unit="%.3f s",
+        bucket_seconds=window.bucket_seconds * 2,
     )
     panels.chart(
         option, SIDE_CHART_HEIGHT, key="ttft-by-model", alt="95th percentile of the time to first token by model"
@@ -221,20 +223,24 @@ def replicas(view: View) -> None:
     panels.table(
         frame,
         {
-            "replica": config.TextColumn("Replica", width="medium"),
+            "replica": config.TextColumn("Replica", width=125),
             "model": config.TextColumn("Model"),
-            "gpu_type": config.TextColumn("GPU"),
+            "gpu_type": config.TextColumn("GPU", width=125),
             "requests_count": config.NumberColumn("Requests", format="localized"),
             "ttft_p95_seconds": config.NumberColumn("TTFT p95", format="%.3f s"),
             "tpot_p95_seconds": config.NumberColumn("TPOT p95", format="%.4f s"),
             "error_ratio": config.NumberColumn("Errors", format="percent"),
             "cache_hit_ratio": config.NumberColumn("Cache hit", format="percent"),
-            "kv_cache_usage_ratio": config.ProgressColumn("KV cache", format="percent", min_value=0, max_value=1),
+            "kv_cache_usage_ratio": config.ProgressColumn(
+                "KV cache", width=120, format="percent", min_value=0, max_value=1
+            ),
             "running": config.NumberColumn("Running", format="%.0f"),
             "waiting": config.NumberColumn("Waiting", format="%.0f"),
-            "sm_active_ratio": config.ProgressColumn("SM active", format="percent", min_value=0, max_value=1),
+            "sm_active_ratio": config.ProgressColumn(
+                "SM active", width=120, format="percent", min_value=0, max_value=1
+            ),
             "power_watts": config.NumberColumn("Power", format="%.0f W"),
-            "last_xid": config.NumberColumn("XID", format="%d"),
+            "last_xid": config.NumberColumn("XID", format="%d", width=50),
         },
         key="replicas",
         alt="Replicas with latency, errors, cache, queue and GPU",

@@ -23,9 +23,23 @@ def plain(values: Sequence[Any]) -> list[Any]:
     return [None if isinstance(value, float) and not math.isfinite(value) else value for value in values]
 
 
-def points(times: Sequence[datetime], values: Sequence[Any]) -> list[list[Any]]:
-    """Pairs of time and value for one line."""
-    return [[milliseconds(time), value] for time, value in zip(times, plain(values), strict=True)]
+LONGEST_JOINED = 4
+"""Over how many buckets without a row a line still goes on; a longer hole is shown as a hole."""
+
+
+def points(times: Sequence[datetime], values: Sequence[Any], bucket_seconds: int | None) -> list[list[Any]]:
+    """Pairs of time and value for one line, with a null in every hole of more than `LONGEST_JOINED` buckets.
+
+    Without a bucket's length there is no hole: the value is a state that lasts, such as a budget.
+    """
+    pairs: list[list[Any]] = []
+    step = (bucket_seconds or 0) * 1000
+    for time, value in zip(times, plain(values), strict=True):
+        at = milliseconds(time)
+        if pairs and step and at - pairs[-1][0] > LONGEST_JOINED * step:
+            pairs.append([pairs[-1][0] + step, None])
+        pairs.append([at, value])
+    return pairs
 
 
 def grid(**edges: Any) -> Option:

@@ -34,7 +34,7 @@ class Histogram:
 
 
 def bin_edges(values: Sequence[float], *, bins: int = BINS) -> tuple[float, ...]:
-    """Choose edges from the smallest to the largest value: logarithmic where the values span over a factor of 30.
+    """Choose edges from the smallest to the largest value: logarithmic where the values span over a factor of 8.
 
     Undefined when there is no finite value: two edges, 0 and 1.
     """
@@ -45,7 +45,7 @@ def bin_edges(values: Sequence[float], *, bins: int = BINS) -> tuple[float, ...]
     if low == high:
         return (low - 0.5, low + 0.5) if low > 1 else (low * 0.5, max(low * 1.5, 1.0))
     positive = finite[finite > 0]
-    if low > 0 and high / low > 30 and positive.size:
+    if low > 0 and high / low > 8 and positive.size:
         return tuple(float(edge) for edge in np.geomspace(low, high, bins + 1))
     return tuple(float(edge) for edge in np.linspace(low, high, bins + 1))
 

@@ -1,7 +1,7 @@
 """The on-call chart: six grids over one time axis, so that cause and effect stand above each other.
 
-Separate charts can't be linked, hence one chart. A brush chooses a window; the page keeps it in the link, because a zoom
-in the browser is lost at the next refresh.
+Separate charts can't be linked, hence one chart. A brush chooses a window, which the page keeps in the link: a zoom in
+the browser is lost at the next refresh.
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ def fleet_chart(
     end: datetime,
     palette: Palette,
     *,
+    bucket_seconds: int,
     ttft_threshold_seconds: float | None = None,
     marks: Sequence[Mark] = (),
     bands: Sequence[Band] = (),
@@ -111,6 +112,7 @@ def fleet_chart(
         start: left end of the axis, naive UTC.
         end: right end of the axis, naive UTC.
         palette: colours of the theme.
+        bucket_seconds: length of a bucket.
         ttft_threshold_seconds: the SLO's threshold, drawn across the first grid.
         marks: deploys and faults, drawn through all grids.
         bands: alerts, shaded in all grids.
@@ -118,7 +120,9 @@ def fleet_chart(
     series: list[Option] = []
     for index, grid in enumerate(GRIDS):
         for number, one in enumerate(grid.lines):
-            drawn = _line(grid, one, index, latency if one.column in latency.columns else engine, palette)
+            drawn = _line(
+                grid, one, index, latency if one.column in latency.columns else engine, palette, bucket_seconds
+            )
             if number == 0:
                 drawn |= _overlays(marks, bands, palette, named=index == 0)
             if one.column == "ttft_p95_seconds" and ttft_threshold_seconds is not None:
@@ -144,11 +148,23 @@ def fleet_chart(
         "grid": [_place(index) for index in everything],
         "xAxis": [_x_axis(start, end, palette, index) for index in everything],
         "yAxis": [
-            axes.value_axis(palette, grid.title, gridIndex=index, max=grid.most, interval=grid.most and grid.most / 2)
+            axes.value_axis(
+                palette,
+                _title(grid, ttft_threshold_seconds),
+                gridIndex=index,
+                max=grid.most,
+                interval=grid.most and grid.most / 2,
+            )
             for index, grid in enumerate(GRIDS)
         ],
         "series": series,
     }
+
+
+def _title(grid: Grid, threshold_seconds: float | None) -> str:
+    """The axis' name; a threshold stands in it too, since it may lie above what is drawn."""
+    named = grid.lines[0].column == "ttft_p50_seconds" and threshold_seconds is not None
+    return f"{grid.title}, SLO {threshold_seconds:g} s" if named else grid.title
 
 
 def _place(index: int) -> Option:
@@ -164,10 +180,10 @@ def _x_axis(start: datetime, end: datetime, palette: Palette, index: int) -> Opt
     return axis
 
 
-def _line(grid: Grid, one: Line, index: int, frame: pl.DataFrame, palette: Palette) -> Option:
+def _line(grid: Grid, one: Line, index: int, frame: pl.DataFrame, palette: Palette, bucket_seconds: int) -> Option:
     if one.column in frame.columns and frame.height:
         values = (frame[one.column].cast(pl.Float64) * grid.scale).round(4).to_list()
-        data = axes.points(frame["bucket_at"].to_list(), values)
+        data = axes.points(frame["bucket_at"].to_list(), values, bucket_seconds)
     else:
         data = []
     colour = getattr(palette, one.role)

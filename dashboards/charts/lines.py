@@ -23,7 +23,9 @@ def by_entity(
     *,
     title: str,
     unit: str,
+    bucket_seconds: int,
     scale: float = 1.0,
+    bars: bool = False,
 ) -> Option:
     """Draw one line per entity, in sorted order, in its fixed colour.
 
@@ -37,15 +39,17 @@ def by_entity(
         colours: the entity's colour, the same on every page.
         title: name of the value axis, with its unit.
         unit: how the pointer writes a value (printf).
+        bucket_seconds: length of a bucket.
         scale: what a value is multiplied with.
+        bars: stack bars instead of lines, for counts.
     """
     series = []
     for name in sorted(name for name in frame[entity].unique().to_list() if name is not None):
         rows = frame.filter(pl.col(entity) == name).sort("bucket_at")
         values = (rows[column].cast(pl.Float64) * scale).round(4).to_list()
-        line = axes.line(name, axes.points(rows["bucket_at"].to_list(), values), colours[name], unit=unit)
-        line["endLabel"] = {"show": False}
-        series.append(line)
+        data = axes.points(rows["bucket_at"].to_list(), values, bucket_seconds)
+        drawn = axes.line(name, data, colours[name], unit=unit, endLabel={"show": False})
+        series.append(drawn | {"type": "bar", "stack": "all", "barCategoryGap": "10%"} if bars else drawn)
     return {
         "useUTC": True,
         "animation": False,
@@ -74,7 +78,7 @@ def budget_burn_down(
     values = (frame["budget_left_ratio"].cast(pl.Float64) * 100).round(2).to_list()
     least = min([0.0, *(value for value in values if value is not None)])
     line = axes.line(
-        "budget left", axes.points(frame["bucket_at"].to_list(), values), colour, shade=True, unit="%.1f %%"
+        "budget left", axes.points(frame["bucket_at"].to_list(), values, None), colour, shade=True, unit="%.1f %%"
     )
     line["endLabel"] = {"show": False}
     line["step"] = "end"
