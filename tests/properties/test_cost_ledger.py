@@ -1,0 +1,289 @@
+"""What must hold of the cost ledger for any fleet, any bill and any requests.
+
+The oracle is a second, naive implementation in Fractions, one request at a time; it shares no code with the ledger.
+"""
+
+from collections import defaultdict
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from fractions import Fraction
+from itertools import count
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from analytics.config import TokenWeights
+from analytics.cost import cost_report, team_costs
+from collector.client import FileClient
+
+DAY = datetime(2026, 11, 1)
+HOUR = timedelta(hours=1)
+WEIGHTS = TokenWeights()
+
+
+@dataclass(frozen=True)
+class Request:
+    key: int
+    replica: str
+    started_us: int
+    """After midnight of DAY."""
+    length_us: int
+    queue_us: int
+    team: str | None
+    outcome: str
+    input_tokens: int | None
+    cached_tokens: int | None
+    output_tokens: int | None
+
+
+requests = st.builds(
+    Request,
+    key=st.just(0),
+    replica=st.sampled_from(["r1", "r2"]),
+    started_us=st.integers(-2 * 3_600_000_000, 4 * 3_600_000_000),
+    length_us=st.one_of(st.integers(0, 5_000_000), st.integers(0, 3 * 3_600_000_000)),
+    queue_us=st.one_of(st.just(0), st.integers(0, 3_600_000_000)),
+    team=st.sampled_from(["x", "y", "z", None]),
+    outcome=st.sampled_from(["ok", "ok", "ok", "error", "client_disconnect", "rejected", "engine_dead"]),
+    input_tokens=st.one_of(st.none(), st.integers(0, 10), st.integers(0, 200_000)),
+    cached_tokens=st.one_of(st.none(), st.integers(0, 300_000)),
+    output_tokens=st.one_of(st.none(), st.integers(0, 5), st.integers(0, 50_000)),
+)
+loads = st.lists(requests, max_size=12).map(
+    lambda drawn: [replace(request, key=key) for key, request in enumerate(drawn)]
+)
+prices = st.one_of(st.integers(0, 50), st.integers(0, 20_000_000_000))
+
+
+class Fleet:
+    """Two replicas, r1 (1 GPU) and r2 (3 GPUs, leaves at 02:30), and their load, alone on some day of a shared store."""
+
+    def __init__(self, client, day, load, price, order=None):
+        self.client, self.day, self.load, self.price = client, day, load, price
+        gpu_type = f"GPU of {day:%Y-%m-%d}"
+        ends = [("r1", 1, 4.0), ("r2", 3, 2.5)]
+        inventory = [
+            {
+                "replica": name,
+                "valid_from": day,
+                "valid_to": day + hours * HOUR,
+                "gpu_type": gpu_type,
+                "gpu_count": gpus,
+            }
+            for name, gpus, hours in ends
+        ]
+        rate = {
+            "gpu_type": gpu_type,
+            "currency": "USD",
+            "gpu_hour_units": price,
+            "valid_from": day,
+            "rate_id": gpu_type,
+        }
+        self.client.land("replicas", pa.Table.from_pylist(inventory))
+        self.client.land("rate_cards", pa.Table.from_pylist([rate]))
+        if load:
+            rows = [row_of(load[place], day) for place in order or range(len(load))]
+            self.client.land("requests", pa.Table.from_pylist(rows))
+
+    def report(self, hours=4, weights=WEIGHTS):
+        day = self.day.date()
+        return cost_report(self.client, day, day + timedelta(days=1), now=self.day + hours * HOUR, weights=weights)
+
+
+def row_of(request: Request, day: datetime) -> dict:
+    started = day + timedelta(microseconds=request.started_us)
+    return {
+        "trace_id": f"{day:%Y%m%d}{request.key:024x}",
+        "span_id": f"{request.key:016x}",
+        "started_at": started,
+        "ended_at": started + timedelta(microseconds=request.length_us),
+        "queue_seconds": request.queue_us / 1e6,
+        "replica": request.replica,
+        "team": request.team,
+        "app": str(request.key),
+        "outcome": request.outcome,
+        "input_tokens": request.input_tokens,
+        "cached_tokens": request.cached_tokens,
+        "output_tokens": request.output_tokens,
+        "source": "test",
+        "estimated": False,
+    }
+
+
+def amounts(report) -> dict[tuple[str, str], int]:
+    """Amount by (bucket, request) as the ledger has it; the app of every request is its key."""
+    found: dict[tuple[str, str], int] = defaultdict(int)
+    for bucket, app, units in report.entries.select("bucket", "app", "amount_units").iter_rows():
+        found[bucket, app] += units
+    return {key: units for key, units in found.items() if units}
+
+
+def oracle(fleet: Fleet, end_hour: int = 4) -> dict[tuple[str, str], int]:
+    """Share each replica-hour by largest remainder, naively."""
+    found: dict[tuple[str, str], int] = defaultdict(int)
+    for replica, gpus, lasts in (("r1", 1, 4.0), ("r2", 3, 2.5)):
+        for hour in range(end_hour):
+            share = Fraction(min(max(lasts - hour, 0), 1))
+            if not share:
+                continue
+            bill = int(share * gpus * fleet.price + Fraction(1, 2))
+            pieces = [piece for request in fleet.load if (piece := piece_of(request, replica, hour)) is not None]
+            busy_us = min(union([span for _, span, _ in pieces]), int(share * 3_600_000_000))
+            busy = int(Fraction(bill * busy_us) / (share * 3_600_000_000) + Fraction(1, 2))
+            found["warm_idle", None] += bill - busy
+            total = sum(weight for _, _, weight in pieces)
+            if not total:
+                found["unattributed", None] += busy
+                continue
+            quotas = [(request, Fraction(busy * weight, total)) for request, _, weight in pieces]
+            left = busy - sum(int(quota) for _, quota in quotas)
+            ranked = sorted(quotas, key=lambda pair: (-(pair[1] - int(pair[1])), pair[0].key))
+            for place, (request, quota) in enumerate(ranked):
+                found[bucket_of(request), str(request.key)] += int(quota) + (place < left)
+    return {key: units for key, units in found.items() if units}
+
+
+def piece_of(request: Request, replica: str, hour: int):
+    """The part of a request in one hour of a replica: (request, (from, to), weight); None where there is none."""
+    if request.replica != replica:
+        return None
+    ends = request.started_us + request.length_us
+    begins = min(request.started_us + request.queue_us, ends)
+    prompt = request.input_tokens or 0
+    cached = min(request.cached_tokens or 0, prompt)
+    weight = (prompt - cached) * 1000 + cached * 100 + (request.output_tokens or 0) * 2000
+    if request.outcome == "rejected":
+        begins = ends = request.started_us
+        weight = 0
+    low, high = hour * 3_600_000_000, (hour + 1) * 3_600_000_000
+    if begins == ends:
+        return (request, (begins, ends), weight) if low <= begins < high else None
+    if ends <= low or begins >= high:
+        return None
+    left, right = max(begins, low), min(ends, high)
+    part = weight * (right - begins) // (ends - begins) - weight * (left - begins) // (ends - begins)
+    return request, (left, right), part
+
+
+def union(spans) -> int:
+    covered = reach = 0
+    reach = -(10**18)
+    for left, right in sorted(spans):
+        covered += max(0, right - max(left, reach))
+        reach = max(reach, right)
+    return covered
+
+
+def bucket_of(request: Request) -> str:
+    if request.outcome != "ok":
+        return "wasted"
+    return "unattributed" if request.team is None else "request"
+
+
+@pytest.fixture
+def fleet_of(tmp_path):
+    with closing(FileClient(tmp_path / "fleets.duckdb", write=True)) as client:
+        days = (DAY + timedelta(days=3 * serial) for serial in count())
+        yield lambda *arguments, **options: Fleet(client, next(days), *arguments, **options)
+
+
+few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@few
+@given(load=loads, price=prices)
+def test_ledger_equals_a_naive_one_and_sums_to_the_bill(fleet_of, load, price):
+    fleet = fleet_of(load, price)
+    report = fleet.report()
+    assert report.entries["amount_units"].sum() == report.bill_units
+    assert report.entries["amount_units"].min() >= 0
+    assert amounts(report) == oracle(fleet)
+
+
+@few
+@given(load=loads, price=prices, data=st.data())
+def test_order_of_rows_and_names_of_teams_are_without_effect(fleet_of, load, price, data):
+    before = fleet_of(load, price).report()
+    order = data.draw(st.permutations(range(len(load))))
+    renamed = [replace(request, team=request.team and f"team {request.team}") for request in load]
+    after = fleet_of(renamed, price, order=order).report()
+    assert amounts(after) == amounts(before)
+
+
+@few
+@given(load=loads, price=prices)
+def test_two_teams_together_pay_the_sum_of_both(fleet_of, load, price):
+    apart = {row["team"]: row["amount_units"] for row in team_costs(fleet_of(load, price).report()).to_dicts()}
+    joined = [replace(request, team={"y": "x"}.get(request.team, request.team)) for request in load]
+    together = {row["team"]: row["amount_units"] for row in team_costs(fleet_of(joined, price).report()).to_dicts()}
+    assert together.get("x", 0) == apart.get("x", 0) + apart.get("y", 0)
+
+
+@few
+@given(load=loads, price=prices)
+def test_hours_add_up_however_they_are_asked_for(fleet_of, load, price):
+    fleet = fleet_of(load, price)
+    for hour in range(1, 4):
+        upto = fleet.report(hours=hour)
+        assert amounts(upto) == oracle(fleet, end_hour=hour)
+
+
+@few
+@given(load=loads.filter(bool), price=prices, more=st.integers(1, 100_000), data=st.data())
+def test_more_tokens_never_cost_less_nor_others_more(fleet_of, load, price, more, data):
+    chosen = data.draw(st.sampled_from(load))
+    before = amounts(fleet_of(load, price).report())
+    grown = [
+        replace(request, output_tokens=(request.output_tokens or 0) + more) if request is chosen else request
+        for request in load
+    ]
+    after = amounts(fleet_of(grown, price).report())
+    pieces = 5  # hours that one request can reach here; a rounding can move one unit in each
+    for (bucket, key), units in before.items():
+        if key == str(chosen.key):
+            assert after.get((bucket, key), 0) >= units - (pieces if chosen.length_us else 0)
+        elif key is not None:
+            assert after.get((bucket, key), 0) <= units + pieces
+
+
+@few
+@given(load=loads, price=st.integers(0, 10_000_000), times=st.integers(2, 9))
+def test_a_bill_times_k_is_every_share_times_k(fleet_of, load, price, times):
+    before = amounts(fleet_of(load, price).report())
+    after = amounts(fleet_of(load, price * times).report())
+    slack = (times + 1) * 8  # each replica-hour (7) rounds bill, busy part and share by at most one unit each way
+    for key in before.keys() | after.keys():
+        assert abs(after.get(key, 0) - times * before.get(key, 0)) <= slack
+
+
+@few
+@given(load=loads.filter(bool), price=prices, data=st.data())
+def test_equal_requests_pay_the_same_and_idle_ones_nothing(fleet_of, load, price, data):
+    twin = data.draw(st.sampled_from(load))
+    twins = [*load, replace(twin, key=100), replace(twin, key=101)]
+    nothing = replace(twin, key=102, input_tokens=0, cached_tokens=0, output_tokens=0)
+    found = amounts(fleet_of([*twins, nothing], price).report())
+    shares = [found.get((bucket_of(twin), key), 0) for key in ("100", "101")]
+    assert abs(shares[0] - shares[1]) <= 4
+    assert found.get((bucket_of(nothing), "102"), 0) == 0
+
+
+@few
+@given(load=loads.filter(bool), price=prices, cached_milli=st.integers(1, 999))
+def test_the_cached_discount_moves_amounts_without_a_jump(fleet_of, load, price, cached_milli):
+    within_an_hour = [
+        replace(
+            request, started_us=abs(request.started_us) // 3_600_000_000 * 3_600_000_000, queue_us=0, length_us=10**9
+        )
+        for request in load
+    ]
+    fleet = fleet_of(within_an_hour, price)
+    less, more = (
+        amounts(fleet.report(weights=TokenWeights(cached=milli / 1000))) for milli in (cached_milli, cached_milli + 1)
+    )
+    step = 1 + Fraction(1, cached_milli)  # the most by which a weight can grow
+    for key in less.keys() | more.keys():
+        assert less.get(key, 0) / step - 1 <= more.get(key, 0) <= less.get(key, 0) * step + 1
