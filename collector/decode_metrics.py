@@ -119,7 +119,7 @@ def observed(point: Any, received_us: int) -> int:
     Raises:
         PermanentError: the time is absurd.
     """
-    observed_us = point.time_unix_nano // 1000 or received_us
+    observed_us = point.time_unix_nano // 1000 if point.time_unix_nano else received_us
     if not EARLIEST_US <= observed_us <= received_us + AHEAD_US:
         raise PermanentError(
             f"time_unix_nano {point.time_unix_nano} is before 2000 or more than a day ahead: "

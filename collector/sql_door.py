@@ -86,7 +86,6 @@ class SqlDoor:
         cursor = self._new_cursor()
         self._running.add(cursor)
         try:
-            check_statement(cursor, sql)
             with self._time_limit(cursor) as late:
                 return self._run(cursor, sql, dict(parameters or {}), late)
         finally:
@@ -97,15 +96,12 @@ class SqlDoor:
         self, cursor: duckdb.DuckDBPyConnection, sql: str, parameters: dict[str, Any], late: threading.Event
     ) -> pa.Table:
         try:
+            check_statement(cursor, sql)
             cursor.execute("BEGIN TRANSACTION READ ONLY").fetchall()
             reader = cursor.sql(sql, params=parameters).to_arrow_reader(65_536)
             return pa.Table.from_batches(self._within_limits(reader), reader.schema)
-        except (duckdb.InterruptException, pa.ArrowException, duckdb.OutOfMemoryException) as error:
-            raise self._out_of_resources(error, late) from error
-        except (duckdb.Error, TypeError, ValueError, RuntimeError) as error:
-            if late.is_set() or self._closed:
-                raise self._out_of_resources(error, late) from error
-            raise PermanentError(str(error)) from error
+        except (duckdb.Error, pa.ArrowException, TypeError, ValueError, RuntimeError) as error:
+            raise self._explained(error, late) from error
 
     def _within_limits(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         rows = size = 0
@@ -118,14 +114,16 @@ class SqlDoor:
                 raise PermanentError(f"the answer has over {self._bytes_limit} bytes; select fewer columns or rows")
             yield batch
 
-    def _out_of_resources(self, error: Exception, late: threading.Event) -> PermanentError | RetryableError:
+    def _explained(self, error: Exception, late: threading.Event) -> PermanentError | RetryableError:
         if late.is_set():
             return RetryableError(
                 f"the query ran over {self._timeout_seconds:g} s and was stopped; narrow its time range"
             )
         if self._closed:
             return RetryableError("the query was stopped because the collector is stopping")
-        return RetryableError(f"the query needs more memory than the collector gives: {error}")
+        if isinstance(error, duckdb.OutOfMemoryException):
+            return RetryableError(f"the query needs more memory than the collector gives: {error}")
+        return PermanentError(str(error))
 
     @contextmanager
     def _time_limit(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[threading.Event]:
@@ -151,12 +149,11 @@ def check_statement(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
     """Let in one statement that only reads.
 
     Raises:
-        PermanentError: it does not parse, is not one SELECT, or calls a function that does more than read.
+        duckdb.Error: it does not parse.
+        TypeError: it is no text.
+        PermanentError: it is not one SELECT, or calls a function that does more than read.
     """
-    try:
-        statements = cursor.extract_statements(sql)
-    except (duckdb.Error, ValueError) as error:
-        raise PermanentError(str(error)) from error
+    statements = cursor.extract_statements(sql)
     if len(statements) != 1:
         raise PermanentError(f"give one SELECT: {len(statements) or 'no'} statements came")
     if statements[0].type != duckdb.StatementType.SELECT:

@@ -186,12 +186,11 @@ def insert_new(cursor: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) ->
     contract = writable_contract(table)
     columns = ", ".join(f'"{name}"' for name in rows.column_names)
     cursor.register("incoming_rows", rows)
-    try:
-        answer = cursor.execute(
-            f'INSERT OR IGNORE INTO "{contract.name}" ({columns}) SELECT {columns} FROM incoming_rows'
-        ).fetchone()
-    finally:
-        cursor.unregister("incoming_rows")
+    answer = cursor.execute(
+        f'INSERT OR IGNORE INTO "{contract.name}" ({columns}) SELECT {columns} FROM incoming_rows'
+    ).fetchone()
+    # Not in a finally: after an error the transaction is aborted, and this would hide what the error was.
+    cursor.unregister("incoming_rows")
     return int(answer[0]) if answer else 0
 
 

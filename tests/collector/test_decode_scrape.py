@@ -1,0 +1,165 @@
+"""A /metrics text in, series, points and histograms out."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from collector.decode_scrape import decode_scrape, rows_of_scrape
+from collector.errors import PermanentError
+from collector.prometheus_text import PrometheusText
+
+AT_US = 1_790_000_000_000_000
+TARGET = "http://10.0.0.1:8000/metrics"
+VLLM = """\
+# HELP vllm:num_requests_running Number of requests in model execution batches.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="tiny"} 2.0
+# TYPE vllm:prompt_tokens_total counter
+vllm:prompt_tokens_total{engine="0",model_name="tiny"} 173828.0
+# TYPE vllm:prompt_tokens_created gauge
+vllm:prompt_tokens_created{engine="0",model_name="tiny"} 1.7e+09
+# TYPE vllm:iteration_tokens_total histogram
+vllm:iteration_tokens_total_bucket{engine="0",le="1.0",model_name="tiny"} 3.0
+vllm:iteration_tokens_total_bucket{engine="0",le="8.0",model_name="tiny"} 5.0
+vllm:iteration_tokens_total_bucket{engine="0",le="+Inf",model_name="tiny"} 6.0
+vllm:iteration_tokens_total_count{engine="0",model_name="tiny"} 6.0
+vllm:iteration_tokens_total_sum{engine="0",model_name="tiny"} 42.0
+"""
+
+
+def scraped(text, labels=None, **more):
+    return rows_of_scrape(text, TARGET, labels or {}, AT_US, **more)
+
+
+def points(decoded):
+    values = {row["series_id"]: row["value"] for row in decoded.tables["metric_points"].to_pylist()}
+    series = {row["series_id"]: row for row in decoded.tables["metric_series"].to_pylist()}
+    return {(series[key]["name"], series[key]["kind"]): value for key, value in values.items()}
+
+
+def test_a_vllm_text_becomes_canonical_rows():
+    found = scraped(VLLM, {"replica": "r0"})
+    assert points(found) == {
+        ("infer.engine.requests_running", "gauge"): 2.0,
+        ("infer.engine.input_tokens", "counter"): 173828.0,
+        ("up", "gauge"): 1.0,
+    }
+    (histogram,) = found.tables["metric_histograms"].to_pylist()
+    assert (histogram["bounds"], histogram["bucket_counts"]) == ([1.0, 8.0], [3, 2, 1])
+    assert (histogram["count"], histogram["sum"]) == (6, 42.0)
+    for row in found.tables["metric_series"].to_pylist():
+        assert row["replica"] == "r0"
+        assert dict(row["labels"])["instance"] == "10.0.0.1:8000"
+        assert row["model"] == (None if row["name"] == "up" else "tiny")
+
+
+def test_a_failed_scrape_has_up_0_and_nothing_else():
+    assert points(scraped("", up=False)) == {("up", "gauge"): 0.0}
+
+
+def test_configured_labels_win_over_the_texts():
+    found = scraped('m{replica="theirs",zone="a"} 1', {"replica": "ours"})
+    labels = [dict(row["labels"]) for row in found.tables["metric_series"].to_pylist()]
+    assert {one["replica"] for one in labels} == {"ours"}
+    assert labels[0]["zone"] == "a"
+
+
+def test_a_sample_keeps_its_own_time():
+    times = scraped("m 1 1790000001500").tables["metric_points"].column("observed_at").cast("int64").to_pylist()
+    assert times == [AT_US + 1_500_000, AT_US]
+
+
+def test_nan_is_no_point():
+    assert points(scraped("m NaN\nn +Inf\n")) == {("up", "gauge"): 1.0}
+
+
+def test_a_histogram_that_is_not_cumulative_is_rejected_alone():
+    text = '# TYPE h histogram\nh_bucket{le="1"} 5\nh_bucket{le="+Inf"} 3\nh_count 3\nok 1\n'
+    found = scraped(text)
+    assert [one.reason for one in found.rejected] == ["h: the buckets are not cumulative"]
+    assert points(found)[("ok", "gauge")] == 1.0
+
+
+def test_a_gauge_that_happens_to_be_called_created_stays():
+    assert points(scraped("# TYPE kube_pod_created gauge\nkube_pod_created 5\n"))[("kube_pod_created", "gauge")] == 5.0
+
+
+def test_the_same_text_at_the_same_time_gives_the_same_rows():
+    meta = {"target": TARGET, "labels": {}, "observed_us": AT_US}
+    assert decode_scrape(VLLM.encode(), meta).tables == decode_scrape(VLLM.encode(), meta).tables
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["<html>", "m{a=1} 2", 'm{a="1" 2', "m", "m one", "m 1 2 3", '{a="b"} 1', "9m 1", '{"error": "not found"}'],
+)
+def test_a_line_that_is_no_sample_refuses_the_text_and_is_named(line):
+    with pytest.raises(PermanentError, match="line 2"):
+        scraped(f"good 1\n{line}\n")
+
+
+def test_a_text_that_is_no_utf8_is_refused():
+    with pytest.raises(PermanentError, match="UTF-8"):
+        decode_scrape(b"\xff", {"target": TARGET, "observed_us": AT_US})
+
+
+def test_a_quoted_name_and_an_exemplar_are_understood():
+    text = '{"my.metric","la.bel"="x"} 1\nc_total{a="}"} 2 # {trace_id="abc"} 0.5 1.5\n'
+    found = list(PrometheusText(text).samples())
+    assert [(one.name, one.labels, one.value) for one in found] == [
+        ("my.metric", (("la.bel", "x"),), 1.0),
+        ("c_total", (("a", "}"),), 2.0),
+    ]
+
+
+def test_a_text_of_the_reference_library_reads_as_the_reference_parser_reads_it():
+    registry = CollectorRegistry()
+    Gauge("g", "with \\ and \n", ["l"], registry=registry).labels('a "quoted" \\ and \n one,} {').set(-1.5e-300)
+    Counter("c", "counts", ["l"], registry=registry).labels("ü").inc(3)
+    Histogram("h", "spreads", registry=registry).observe(0.3)
+    Summary("s", "sums", registry=registry).observe(0.3)
+    text = generate_latest(registry).decode()
+    expected = [
+        (one.name, dict(one.labels), one.value)
+        for family in text_string_to_metric_families(text)
+        for one in family.samples
+    ]
+    found = [(one.name, dict(one.labels), one.value) for one in PrometheusText(text).samples()]
+    assert sorted(map(repr, found)) == sorted(map(repr, expected))
+
+
+def test_openmetrics_reads_too():
+    registry = CollectorRegistry()
+    Counter("c", "counts", registry=registry).inc(3)
+    assert points(scraped(generate_openmetrics(registry).decode())) == {
+        ("c_total", "counter"): 3.0,
+        ("up", "gauge"): 1.0,
+    }
+
+
+@given(
+    labels=st.dictionaries(st.from_regex(r"[a-z_][a-z0-9_]*", fullmatch=True), st.text(), max_size=3),
+    value=st.floats(allow_nan=False),
+)
+def test_any_label_value_comes_back(labels, value):
+    registry = CollectorRegistry()
+    labels.pop("le", None)
+    names = [name for name in labels if not name.startswith("__")]
+    gauge = Gauge("g", "any", names, registry=registry)
+    (gauge.labels(*[labels[name] for name in names]) if names else gauge).set(value)
+    (sample,) = PrometheusText(generate_latest(registry).decode()).samples()
+    assert dict(sample.labels) == {name: labels[name] for name in names}
+    assert sample.value == value or math.isinf(value)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_read_or_refused(text):
+    try:
+        scraped(text)
+    except PermanentError as error:
+        assert "line" in str(error) or "bucket" in str(error)
