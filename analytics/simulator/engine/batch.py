@@ -10,72 +10,82 @@ from analytics.simulator.engine.prefix_cache import admit, release, wanted_block
 @compiled
 def enqueue(w, r, i, front):  # type: ignore[no-untyped-def]
     """Put a request into the waiting queue."""
-    if w.rep[r].head < 0:
-        w.rep[r].head = w.rep[r].tail = i
-        w.job[i].follower = -1
+    me = w.rep[r]
+    job = w.job[i]
+    if me.head < 0:
+        me.head = me.tail = i
+        job.follower = -1
     elif front:
-        w.job[i].follower = w.rep[r].head
-        w.rep[r].head = i
+        job.follower = me.head
+        me.head = i
     else:
-        w.job[w.rep[r].tail].follower = i
-        w.job[i].follower = -1
-        w.rep[r].tail = i
-    w.rep[r].waiting += 1
+        w.job[me.tail].follower = i
+        job.follower = -1
+        me.tail = i
+    me.waiting += 1
 
 
 @compiled
 def dequeue(w, r):  # type: ignore[no-untyped-def]
     """Take the first waiting request."""
-    i = w.rep[r].head
-    w.rep[r].head = w.job[i].follower
-    if w.rep[r].head < 0:
-        w.rep[r].tail = -1
-    w.rep[r].waiting -= 1
+    me = w.rep[r]
+    i = me.head
+    job = w.job[i]
+    me.head = job.follower
+    if me.head < 0:
+        me.tail = -1
+    me.waiting -= 1
     return i
 
 
 @compiled
 def leave(w, r, k):  # type: ignore[no-untyped-def]
     """Take slot k out of the batch, settle and unpin its request; return the request."""
+    me = w.rep[r]
+    lim = w.lim[0]
     i = w.slots[r, k]
-    decoding = w.job[i].finish_step > 0
-    settle(w, r, i, decoding, w.rep[r].hour)
-    length = w.job[i].computed
+    job = w.job[i]
+    decoding = job.finish_step > 0
+    settle(w, r, i, decoding, me.hour)
+    length = job.computed
     if decoding:
-        length = w.job[i].born_context + w.rep[r].steps - w.job[i].born_step
-        w.job[i].made += w.rep[r].steps - w.job[i].born_step
-        w.rep[r].decoding -= 1
-        w.rep[r].context -= length
-        w.residues[r, (w.job[i].born_context - w.job[i].born_step) % w.lim[0].block_size] -= 1
-    if w.rep[r].partial == i:
-        w.rep[r].partial = -1
+        length = job.born_context + me.steps - job.born_step
+        job.made += me.steps - job.born_step
+        me.decoding -= 1
+        me.context -= length
+        w.residues[r, (job.born_context - job.born_step) % lim.block_size] -= 1
+    if me.partial == i:
+        me.partial = -1
     release(w, r, i, length)
-    for m in range(k, w.rep[r].running - 1):
+    for m in range(k, me.running - 1):
         w.slots[r, m] = w.slots[r, m + 1]
-    w.rep[r].running -= 1
-    w.job[i].finish_step = 0
-    w.job[i].born_context = length
+    me.running -= 1
+    job.finish_step = 0
+    job.born_context = length
     return i
 
 
 @compiled
 def rescan(w, r):  # type: ignore[no-untyped-def]
     """Find the step at which the next sequence ends."""
+    me = w.rep[r]
     soonest = FOREVER
-    for k in range(w.rep[r].running):
+    for k in range(me.running):
         step = w.job[w.slots[r, k]].finish_step
         if 0 < step < soonest:
             soonest = step
-    w.rep[r].next_finish = soonest
+    me.next_finish = soonest
 
 
 @compiled
 def preempt(w, r):  # type: ignore[no-untyped-def]
     """Send the youngest running request back to the front of the queue."""
-    i = leave(w, r, w.rep[r].running - 1)
-    w.job[i].computed = 0
-    w.job[i].preemptions += 1
-    w.tel[r, bin_of(w, w.rep[r].clock)].preemptions += 1.0
+    me = w.rep[r]
+    i = leave(w, r, me.running - 1)
+    job = w.job[i]
+    job.computed = 0
+    job.preemptions += 1
+    w.tel[r, bin_of(w, me.clock)].preemptions += 1.0
     enqueue(w, r, i, True)
     rescan(w, r)
 
@@ -83,14 +93,16 @@ def preempt(w, r):  # type: ignore[no-untyped-def]
 @compiled
 def finish_due(w, r, step_seconds):  # type: ignore[no-untyped-def]
     """Let the sequences go that made their last token in this step."""
+    me = w.rep[r]
     k = 0
-    while k < w.rep[r].running:
+    while k < me.running:
         i = w.slots[r, k]
-        if 0 < w.job[i].finish_step <= w.rep[r].steps:
+        job = w.job[i]
+        if 0 < job.finish_step <= me.steps:
             leave(w, r, k)
-            w.job[i].status, w.job[i].last = DONE, w.rep[r].clock
-            w.job[i].max_gap = max(w.job[i].max_gap, step_seconds)
-            w.tel[r, bin_of(w, w.rep[r].clock)].finished += 1.0
+            job.status, job.last = DONE, me.clock
+            job.max_gap = max(job.max_gap, step_seconds)
+            w.tel[r, bin_of(w, me.clock)].finished += 1.0
         else:
             k += 1
     rescan(w, r)
@@ -99,26 +111,31 @@ def finish_due(w, r, step_seconds):  # type: ignore[no-untyped-def]
 @compiled
 def start_decoding(w, r, i):  # type: ignore[no-untyped-def]
     """The prompt is done and its first token made: join the decoding sequences."""
-    w.rep[r].decoding += 1
-    w.job[i].born_step, w.job[i].born_context = w.rep[r].steps, w.job[i].computed
-    w.rep[r].context += w.job[i].computed
-    w.residues[r, (w.job[i].computed - w.rep[r].steps) % w.lim[0].block_size] += 1
-    w.job[i].equal_at, w.job[i].weight_at, w.job[i].weighted_at = (
-        w.rep[r].equal,
-        w.rep[r].weight,
-        w.rep[r].weighted_steps,
+    me = w.rep[r]
+    lim = w.lim[0]
+    job = w.job[i]
+    me.decoding += 1
+    job.born_step, job.born_context = me.steps, job.computed
+    me.context += job.computed
+    w.residues[r, (job.computed - me.steps) % lim.block_size] += 1
+    job.equal_at, job.weight_at, job.weighted_at = (
+        me.equal,
+        me.weight,
+        me.weighted_steps,
     )
-    w.job[i].finish_step = w.rep[r].steps + w.job[i].output - w.job[i].made
-    w.rep[r].next_finish = min(w.rep[r].next_finish, w.job[i].finish_step)
+    job.finish_step = me.steps + job.output - job.made
+    me.next_finish = min(me.next_finish, job.finish_step)
 
 
 @compiled
 def make_room(w, r):  # type: ignore[no-untyped-def]
     """Preempt until each decoding sequence finds the block of its next token; return whether any was."""
+    me = w.rep[r]
+    lim = w.lim[0]
     any_preempted = False
-    while w.rep[r].decoding > 0:
-        need = w.residues[r, (-w.rep[r].steps) % w.lim[0].block_size]
-        if w.rep[r].pinned + need <= w.lim[0].blocks or w.rep[r].running <= 1:
+    while me.decoding > 0:
+        need = w.residues[r, (-me.steps) % lim.block_size]
+        if me.pinned + need <= lim.blocks or me.running <= 1:
             break
         preempt(w, r)
         any_preempted = True
@@ -128,47 +145,51 @@ def make_room(w, r):  # type: ignore[no-untyped-def]
 @compiled
 def schedule(w, r, preempted):  # type: ignore[no-untyped-def]
     """Choose this step's prefill chunks: the begun one first, then the queue in its order."""
-    budget = w.lim[0].max_tokens - w.rep[r].decoding
+    me = w.rep[r]
+    lim = w.lim[0]
+    budget = lim.max_tokens - me.decoding
     n = 0
-    i = w.rep[r].partial
+    i = me.partial
+    job = w.job[i]
     if i >= 0 and budget > 0:
-        chunk = min(w.job[i].prompt + w.job[i].made - w.job[i].computed, budget)
-        held = w.job[i].private
-        for c in range(w.job[i].chain_from, w.job[i].chain_to):
-            held += wanted_blocks(w, i, c, w.lim[0].block_size)
-        need = -(-(w.job[i].computed + chunk) // w.lim[0].block_size) - held
-        if need > 0 and w.rep[r].pinned + need > w.lim[0].blocks:
+        chunk = min(job.prompt + job.made - job.computed, budget)
+        held = job.private
+        for c in range(job.chain_from, job.chain_to):
+            held += wanted_blocks(w, i, c, lim.block_size)
+        need = -(-(job.computed + chunk) // lim.block_size) - held
+        if need > 0 and me.pinned + need > lim.blocks:
             preempt(w, r)
             return n
         if need > 0:
-            w.rep[r].pinned += need
-            w.job[i].private += need
-        w.chunk[n].request, w.chunk[n].size, w.chunk[n].span = i, chunk, w.job[i].computed + 0.5 * chunk
+            me.pinned += need
+            job.private += need
+        w.chunk[n].request, w.chunk[n].size, w.chunk[n].span = i, chunk, job.computed + 0.5 * chunk
         n += 1
         budget -= chunk
-    while w.rep[r].head >= 0 and budget > 0 and w.rep[r].running < w.lim[0].max_seqs and not preempted:
-        i = w.rep[r].head
-        t = w.rep[r].clock
-        if w.job[i].scheduled < 0.0 and t > w.job[i].arrival + w.job[i].patience:
+    while me.head >= 0 and budget > 0 and me.running < lim.max_seqs and not preempted:
+        i = me.head
+        job = w.job[i]
+        t = me.clock
+        if job.scheduled < 0.0 and t > job.arrival + job.patience:
             dequeue(w, r)
-            w.job[i].status, w.job[i].last = GAVE_UP, w.job[i].arrival + w.job[i].patience
+            job.status, job.last = GAVE_UP, job.arrival + job.patience
             continue
-        target = w.job[i].prompt + w.job[i].made
+        target = job.prompt + job.made
         cached, chunk = admit(w, r, i, target, budget)
         if cached < 0:
-            if w.rep[r].running == 0:  # larger than the whole cache: can never run
+            if me.running == 0:  # larger than the whole cache: can never run
                 dequeue(w, r)
-                w.job[i].status, w.job[i].last = FULL, t
+                job.status, job.last = FULL, t
                 continue
             break
         dequeue(w, r)
-        w.slots[r, w.rep[r].running] = i
-        w.rep[r].running += 1
-        w.job[i].computed = cached
-        w.job[i].finish_step = 0
-        if w.job[i].scheduled < 0.0:
-            w.job[i].scheduled, w.job[i].cached = t, cached
-            w.tel[r, bin_of(w, t)].queried_tokens += float(w.job[i].prompt)
+        w.slots[r, me.running] = i
+        me.running += 1
+        job.computed = cached
+        job.finish_step = 0
+        if job.scheduled < 0.0:
+            job.scheduled, job.cached = t, cached
+            w.tel[r, bin_of(w, t)].queried_tokens += float(job.prompt)
             w.tel[r, bin_of(w, t)].cached_tokens += float(cached)
         w.chunk[n].request, w.chunk[n].size, w.chunk[n].span = i, chunk, cached + 0.5 * chunk
         n += 1

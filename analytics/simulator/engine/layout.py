@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-compiled = njit(error_model="numpy")
+compiled = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """The decorator of every compiled function."""
 
 DONE, GAVE_UP, DEAD, FULL = 1, 2, 3, 4

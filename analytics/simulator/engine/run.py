@@ -39,20 +39,22 @@ from analytics.simulator.engine.steps import advance
 @compiled
 def route(w, i, turn):  # type: ignore[no-untyped-def]
     """Choose the replica of request i among those that the router believes in; -1 where there is none."""
+    lim = w.lim[0]
+    job = w.job[i]
     n = w.rep.shape[0]
     best, least = -1, FOREVER
     for k in range(n):
         r = (turn + k) % n
         if w.rep[r].routed == 0:
             continue
-        if w.lim[0].policy == ROUND_ROBIN:
+        if lim.policy == ROUND_ROBIN:
             return r
         load = w.rep[r].running + w.rep[r].waiting
         if load < least:
             best, least = r, load
-    if w.lim[0].policy == PREFIX_AFFINE and best >= 0:
-        r = w.job[i].affinity % n
-        if w.rep[r].routed == 1 and w.rep[r].running + w.rep[r].waiting <= least + w.lim[0].slack:
+    if lim.policy == PREFIX_AFFINE and best >= 0:
+        r = job.affinity % n
+        if w.rep[r].routed == 1 and w.rep[r].running + w.rep[r].waiting <= least + lim.slack:
             return r
     return best
 
@@ -60,66 +62,36 @@ def route(w, i, turn):  # type: ignore[no-untyped-def]
 @compiled
 def kill(w, r, t):  # type: ignore[no-untyped-def]
     """The engine dies: everything on it is lost, and its cache."""
-    while w.rep[r].running > 0:
-        i = leave(w, r, w.rep[r].running - 1)
-        w.job[i].status, w.job[i].last = DEAD, max(t, w.job[i].first)
-    while w.rep[r].head >= 0:
+    me = w.rep[r]
+    while me.running > 0:
+        i = leave(w, r, me.running - 1)
+        job = w.job[i]
+        job.status, job.last = DEAD, max(t, job.first)
+    while me.head >= 0:
         i = dequeue(w, r)
-        w.job[i].status, w.job[i].last = DEAD, t
-    w.rep[r].next_finish = FOREVER
+        job = w.job[i]
+        job.status, job.last = DEAD, t
+    me.next_finish = FOREVER
     flush(w, r)
-    w.rep[r].alive = 0
+    me.alive = 0
 
 
 @compiled
 def control(w, r, kind, value, t):  # type: ignore[no-untyped-def]
     """Apply one control event to a replica."""
+    me = w.rep[r]
     if kind == SET_FACTOR:
-        w.rep[r].factor = value
+        me.factor = value
     elif kind == KILL:
         kill(w, r, t)
     elif kind == UNROUTE:
-        w.rep[r].routed = 0
+        me.routed = 0
     elif kind == ROUTE:
-        w.rep[r].routed = 1
+        me.routed = 1
     elif kind == FLUSH:
         flush(w, r)
     elif kind == START:
-        w.rep[r].alive = 1
-
-
-@compiled
-def go(w, events, end):  # type: ignore[no-untyped-def]
-    """See `run`."""
-    replicas, e, turn = w.rep.shape[0], 0, 0
-    for i in range(w.job.shape[0] + 1):
-        t = w.job[i].arrival if i < w.job.shape[0] else end
-        while e < events.shape[0] and events[e].at <= min(t, end):
-            r = events[e].replica
-            advance(w, r, events[e].at)
-            control(w, r, events[e].kind, events[e].value, events[e].at)
-            e += 1
-        if t >= end:
-            break
-        for r in range(replicas):
-            if w.rep[r].clock < t:
-                advance(w, r, t)
-        r = route(w, i, turn)
-        turn += 1
-        w.job[i].replica = r
-        if w.job[i].patience < 0.0:
-            continue
-        if r < 0 or w.rep[r].waiting >= w.lim[0].max_queue:
-            w.job[i].status, w.job[i].last = FULL, t
-        elif w.rep[r].alive == 0:
-            w.job[i].status, w.job[i].last = DEAD, t + CONNECTION_REFUSED_SECONDS
-        else:
-            enqueue(w, r, i, False)
-    for r in range(replicas):
-        advance(w, r, end)
-        for k in range(w.rep[r].running):
-            i = w.slots[r, k]
-            settle(w, r, i, w.job[i].finish_step > 0, w.rep[r].hour)
+        me.alive = 1
 
 
 def source_digest() -> int:
@@ -134,8 +106,38 @@ def cached(digest: int) -> Callable[[World, npt.NDArray[Any], float], None]:
 
     @njit(cache=True, error_model="numpy")
     def run(w, events, end):  # type: ignore[no-untyped-def]
-        if digest != 0:
-            go(w, events, end)
+        if digest < 0:  # never so: this makes the digest part of the cache's key
+            return
+        lim = w.lim[0]
+        replicas, e, turn = w.rep.shape[0], 0, 0
+        for i in range(w.job.shape[0] + 1):
+            t = w.job[i].arrival if i < w.job.shape[0] else end
+            while e < events.shape[0] and events[e].at <= min(t, end):
+                r = events[e].replica
+                advance(w, r, events[e].at)
+                control(w, r, events[e].kind, events[e].value, events[e].at)
+                e += 1
+            if t >= end:
+                break
+            for r in range(replicas):
+                if w.rep[r].clock < t:
+                    advance(w, r, t)
+            r = route(w, i, turn)
+            turn += 1
+            w.job[i].replica = r
+            if w.job[i].patience < 0.0:
+                continue
+            if r < 0 or w.rep[r].waiting >= lim.max_queue:
+                w.job[i].status, w.job[i].last = FULL, t
+            elif w.rep[r].alive == 0:
+                w.job[i].status, w.job[i].last = DEAD, t + CONNECTION_REFUSED_SECONDS
+            else:
+                enqueue(w, r, i, False)
+        for r in range(replicas):
+            advance(w, r, end)
+            for k in range(w.rep[r].running):
+                i = w.slots[r, k]
+                settle(w, r, i, w.job[i].finish_step > 0, w.rep[r].hour)
 
     return cast("Callable[[World, npt.NDArray[Any], float], None]", run)
 

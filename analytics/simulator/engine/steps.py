@@ -18,30 +18,35 @@ from analytics.simulator.engine.prefix_cache import shrink
 @compiled
 def give_decode_blocks(w, r, steps):  # type: ignore[no-untyped-def]
     """Allocate the blocks that the decoding sequences fill in the next `steps` steps."""
-    size = w.lim[0].block_size
-    s0 = w.rep[r].steps
-    given = w.rep[r].decoding * (steps // size)
+    me = w.rep[r]
+    lim = w.lim[0]
+    size = lim.block_size
+    s0 = me.steps
+    given = me.decoding * (steps // size)
     for j in range(steps % size):
         given += w.residues[r, (-(s0 + j)) % size]
     if given == 0:
         return
-    w.rep[r].pinned += given
-    for k in range(w.rep[r].running):
+    me.pinned += given
+    for k in range(me.running):
         i = w.slots[r, k]
-        if w.job[i].finish_step > 0:
-            length = w.job[i].born_context + s0 - w.job[i].born_step
-            w.job[i].private += -(-(length + steps) // size) - -(-length // size)
+        job = w.job[i]
+        if job.finish_step > 0:
+            length = job.born_context + s0 - job.born_step
+            job.private += -(-(length + steps) // size) - -(-length // size)
 
 
 @compiled
 def affordable(w, r, most):  # type: ignore[no-untyped-def]
     """How many of the next steps find their blocks."""
-    free = w.lim[0].blocks - w.rep[r].pinned
-    cycles = max(free, 0) // w.rep[r].decoding
-    steps = cycles * w.lim[0].block_size
-    free -= cycles * w.rep[r].decoding
+    me = w.rep[r]
+    lim = w.lim[0]
+    free = lim.blocks - me.pinned
+    cycles = max(free, 0) // me.decoding
+    steps = cycles * lim.block_size
+    free -= cycles * me.decoding
     while steps < most:
-        need = w.residues[r, (-(w.rep[r].steps + steps)) % w.lim[0].block_size]
+        need = w.residues[r, (-(me.steps + steps)) % lim.block_size]
         if need > free:
             break
         free -= need
@@ -67,87 +72,93 @@ def steps_until(first, growth, span, most):  # type: ignore[no-untyped-def]
 @compiled
 def leap(w, r, until):  # type: ignore[no-untyped-def]
     """Decode until a sequence ends, blocks run out, the hour ends or a step starts at or after `until`."""
-    n = w.rep[r].decoding
-    most = affordable(w, r, w.rep[r].next_finish - w.rep[r].steps)
+    me = w.rep[r]
+    lim = w.lim[0]
+    n = me.decoding
+    most = affordable(w, r, me.next_finish - me.steps)
     if most < 1:
-        if w.rep[r].running > 1:
+        if me.running > 1:
             preempt(w, r)
             return
         most = 1  # the last one alone may overrun the cache by its next block
-    factor = w.rep[r].factor
-    first = factor * (w.lim[0].step + w.lim[0].sequence * n + w.lim[0].context * w.rep[r].context)
-    growth = factor * w.lim[0].context * n
-    t0 = w.rep[r].clock
-    hour_end = w.bounds[w.rep[r].hour]
+    factor = me.factor
+    first = factor * (lim.step + lim.sequence * n + lim.context * me.context)
+    growth = factor * lim.context * n
+    t0 = me.clock
+    hour_end = w.bounds[me.hour]
     k = steps_until(first, growth, min(until, hour_end) - t0, most)
     seconds = k * first + growth * (k * (k - 1) / 2.0)
     if k > 1 and t0 + seconds > hour_end:  # the step across the hour is taken alone, and split
         k -= 1
         seconds = k * first + growth * (k * (k - 1) / 2.0)
-    w.rep[r].clock = t0 + seconds
+    me.clock = t0 + seconds
     give_decode_blocks(w, r, k)
     shrink(w, r)
-    equal = factor * (w.lim[0].step / n + w.lim[0].sequence)
-    spend(w, r, t0, seconds, k, equal, factor * w.lim[0].context, 0)
-    mark_tokens(w, r, t0, w.rep[r].clock, n * k)
-    w.rep[r].steps += k
-    w.rep[r].context += n * k
-    mark(w, r, t0, w.rep[r].clock, 0.0, n)
-    if w.rep[r].next_finish <= w.rep[r].steps:
+    equal = factor * (lim.step / n + lim.sequence)
+    spend(w, r, t0, seconds, k, equal, factor * lim.context, 0)
+    mark_tokens(w, r, t0, me.clock, n * k)
+    me.steps += k
+    me.context += n * k
+    mark(w, r, t0, me.clock, 0.0, n)
+    if me.next_finish <= me.steps:
         finish_due(w, r, first + growth * (k - 1))
 
 
 @compiled
 def mixed_step(w, r):  # type: ignore[no-untyped-def]
     """One step with prefill in it; returns False where nothing could be scheduled."""
+    me = w.rep[r]
+    lim = w.lim[0]
     preempted = make_room(w, r)
-    decoding = w.rep[r].decoding
-    need = w.residues[r, (-w.rep[r].steps) % w.lim[0].block_size] if decoding else 0
-    w.rep[r].pinned += need  # reserved first: running sequences go before the queue
+    decoding = me.decoding
+    need = w.residues[r, (-me.steps) % lim.block_size] if decoding else 0
+    me.pinned += need  # reserved first: running sequences go before the queue
     n = schedule(w, r, preempted)
-    if w.rep[r].decoding != decoding:  # the begun prompt was preempted, or a decoding one was
-        w.rep[r].pinned -= need
+    if me.decoding != decoding:  # the begun prompt was preempted, or a decoding one was
+        me.pinned -= need
         return True
-    w.rep[r].pinned -= need
+    me.pinned -= need
     if n == 0:
         return False
     give_decode_blocks(w, r, 1)
     shrink(w, r)
-    factor = w.rep[r].factor
-    equal = factor * w.lim[0].step / (decoding + n)
-    own = factor * w.lim[0].sequence
-    total = equal * (decoding + n) + decoding * own + factor * w.lim[0].context * w.rep[r].context
+    factor = me.factor
+    equal = factor * lim.step / (decoding + n)
+    own = factor * lim.sequence
+    total = equal * (decoding + n) + decoding * own + factor * lim.context * me.context
     prefilling = 0.0
     for k in range(n):
-        alone = factor * w.chunk[k].size * (w.lim[0].prefill + w.lim[0].attention * w.chunk[k].span)
+        alone = factor * w.chunk[k].size * (lim.prefill + lim.attention * w.chunk[k].span)
         w.chunk[k].seconds = equal + alone
         prefilling += w.chunk[k].seconds
         total += alone
-    t0 = w.rep[r].clock
-    w.rep[r].clock = t0 + total
-    spend(w, r, t0, total, 1, equal + own, factor * w.lim[0].context, n)
-    w.rep[r].steps += 1
-    w.rep[r].context += decoding
-    mark(w, r, t0, w.rep[r].clock, prefilling, decoding)
-    w.tel[r, bin_of(w, w.rep[r].clock)].output_tokens += float(decoding)
-    for k in range(w.rep[r].running):
+    t0 = me.clock
+    me.clock = t0 + total
+    spend(w, r, t0, total, 1, equal + own, factor * lim.context, n)
+    me.steps += 1
+    me.context += decoding
+    mark(w, r, t0, me.clock, prefilling, decoding)
+    w.tel[r, bin_of(w, me.clock)].output_tokens += float(decoding)
+    for k in range(me.running):
         i = w.slots[r, k]
-        if w.job[i].finish_step > 0 and total > w.job[i].max_gap:
-            w.job[i].max_gap = total
-    w.rep[r].partial = -1
+        job = w.job[i]
+        if job.finish_step > 0 and total > job.max_gap:
+            job.max_gap = total
+    me.partial = -1
     for k in range(n):
         i = w.chunk[k].request
-        w.job[i].computed += w.chunk[k].size
-        if w.job[i].computed < w.job[i].prompt + w.job[i].made:
-            w.rep[r].partial = i
+        job = w.job[i]
+        job.computed += w.chunk[k].size
+        if job.computed < job.prompt + job.made:
+            me.partial = i
             continue
-        w.job[i].made += 1
-        w.tel[r, bin_of(w, w.rep[r].clock)].output_tokens += 1.0
-        if w.job[i].first < 0.0:
-            w.job[i].first = w.rep[r].clock
-            w.tel[r, bin_of(w, w.rep[r].clock)].input_tokens += float(w.job[i].prompt)
+        job.made += 1
+        w.tel[r, bin_of(w, me.clock)].output_tokens += 1.0
+        if job.first < 0.0:
+            job.first = me.clock
+            w.tel[r, bin_of(w, me.clock)].input_tokens += float(job.prompt)
         start_decoding(w, r, i)
-    if w.rep[r].next_finish <= w.rep[r].steps:
+    if me.next_finish <= me.steps:
         finish_due(w, r, total)
     return True
 
@@ -155,26 +166,30 @@ def mixed_step(w, r):  # type: ignore[no-untyped-def]
 @compiled
 def may_admit(w, r):  # type: ignore[no-untyped-def]
     """A quick look whether the first waiting request could get its own blocks, or has left."""
-    i = w.rep[r].head
-    if w.job[i].scheduled < 0.0 and w.rep[r].clock > w.job[i].arrival + w.job[i].patience:
+    me = w.rep[r]
+    lim = w.lim[0]
+    i = me.head
+    job = w.job[i]
+    if job.scheduled < 0.0 and me.clock > job.arrival + job.patience:
         return True
-    return w.rep[r].pinned < w.lim[0].blocks or w.rep[r].running == 0
+    return me.pinned < lim.blocks or me.running == 0
 
 
 @compiled
 def advance(w, r, until):  # type: ignore[no-untyped-def]
     """Run replica r until its clock has reached `until`: every step that starts before then is taken."""
-    while w.rep[r].clock < until:
-        if w.rep[r].alive == 0 or (w.rep[r].running == 0 and w.rep[r].head < 0):
+    me = w.rep[r]
+    lim = w.lim[0]
+    while me.clock < until:
+        if me.alive == 0 or (me.running == 0 and me.head < 0):
             sample(w, r, until)
-            while w.bounds[w.rep[r].hour] <= until:
-                w.rep[r].hour += 1
-            w.rep[r].clock = until
+            while w.bounds[me.hour] <= until:
+                me.hour += 1
+            me.clock = until
             return
-        if w.rep[r].head >= 0 or w.rep[r].partial >= 0:
-            if w.rep[r].partial >= 0 or (w.rep[r].running < w.lim[0].max_seqs and may_admit(w, r)):
-                if mixed_step(w, r):
-                    continue
-            if w.rep[r].running == 0:
+        if me.head >= 0 or me.partial >= 0:
+            if (me.partial >= 0 or (me.running < lim.max_seqs and may_admit(w, r))) and mixed_step(w, r):
+                continue
+            if me.running == 0:
                 continue
         leap(w, r, until)
