@@ -84,6 +84,7 @@ class AlertsConfig(BaseModel):
 
     rules_file: Path | None = Field(default=None, description="YAML of rules; unset takes the packaged ones.")
     state_dir: Path = Field(default=Path("var/fleetmeter/alerts"), description="Where state and outbox are kept.")
+    collector_url: str = Field(default="http://127.0.0.1:8320", description="The collector whose data is judged.")
     host: str = Field(default="127.0.0.1", description="The address that the alerts API listens on.")
     port: int = Field(default=8330, ge=0, le=65535, description="Its port; 0 takes a free one.")
     public_url: str | None = Field(

@@ -83,6 +83,7 @@ class RuleBase(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     uid: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Stable id; changing it makes another rule.")
+    kind: str = Field(description="burn_rate, threshold, drift, budget or internal.")
     title: str = Field(min_length=1, max_length=120, description="A short name for people.")
     severity: Severity = Field(description="page wakes somebody, ticket waits for working hours.")
     interval: Duration = Field(default=60, ge=1, description="How often it is evaluated.")

@@ -188,8 +188,11 @@ class StateStore:
 
     def claim(self, receiver: str, now: datetime) -> Delivery | None:
         """Take the next due message of a receiver and count the attempt, before any byte is sent."""
+        due = {"receiver": receiver, "now": now.isoformat()}
+        if not self.rows(statement("outbox_due"), due):
+            return None
         with self.transaction() as db:
-            found = db.execute(statement("outbox_due"), {"receiver": receiver, "now": now.isoformat()}).fetchone()
+            found = db.execute(statement("outbox_due"), due).fetchone()
             if found is None:
                 return None
             db.execute("UPDATE outbox SET attempts_count = attempts_count + 1 WHERE seq = ?", (found[0],))
@@ -239,6 +242,7 @@ class StateStore:
             db.execute("DELETE FROM transitions WHERE at < ?", before)
             db.execute("DELETE FROM outbox WHERE status <> 'pending' AND finished_at < ?", before)
             db.execute("DELETE FROM silences WHERE ends_at < ?", before)
+            db.execute(statement("told_forget"), {"before": before[0]})
 
 
 def transition_row(transition: Transition) -> tuple[Any, ...]:
