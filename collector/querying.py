@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from collector.options import data_options, open_data
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @click.command()
@@ -43,8 +47,6 @@ def query(
     docs/schema.md lists the tables. Times are UTC. Nothing is rounded; a table cuts cells longer than 60 characters,
     the other formats cut nothing.
     """
-    from collector import rendering
-
     if output == "arrow" and sys.stdout.isatty():
         raise click.UsageError("an Arrow stream is not for a terminal: redirect it, or choose --format table")
     statement = choose_sql(sql, file)
@@ -53,14 +55,25 @@ def query(
         table = client.query(statement, read_parameters(parameters))
     finally:
         client.close()
+    try:
+        write(table, output)
+    except BrokenPipeError:  # the reader, e.g. `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def write(table: pa.Table, output: str) -> None:
+    """Write a table to stdout, and for people how many rows it has to stderr."""
+    from collector import rendering
+
     if output == "arrow":
         sys.stdout.buffer.write(rendering.to_arrow_stream(table))
-        return 0
-    for line in rendering.to_lines(table, output):
-        click.echo(line)
+    else:
+        for line in rendering.to_lines(table, output):
+            click.echo(line)
+    sys.stdout.flush()
     if output == "table":
         click.echo(f"{table.num_rows:,} row{'' if table.num_rows == 1 else 's'}", err=True)
-    return 0
 
 
 def choose_sql(sql: str | None, file: Path | None) -> str:

@@ -2,7 +2,10 @@
 
 import io
 import json
+import subprocess
+import sys
 
+import pyarrow as pa
 import pytest
 
 from collector.client import FileClient
@@ -76,3 +79,19 @@ def test_an_absent_file_exits_2_and_an_absent_collector_3(cli, tmp_path):
     assert ran.code == 2 and "no database at" in ran.err
     ran = cli("query", "--url", "http://127.0.0.1:1", "SELECT 1")
     assert ran.code == 3 and "no collector answers" in ran.err and "fleetmeter collect" in ran.err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(db):
+    command = (sys.executable, "-m", "fleetmeter", "query", "--db", str(db), "SELECT range FROM range(200000)")
+    with subprocess.Popen([*command, "--format", "csv"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == b"range\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+def test_an_arrow_stream_is_bytes_on_stdout(db):
+    command = (sys.executable, "-m", "fleetmeter", "query", "--db", str(db), "SELECT 7 AS n", "--format", "arrow")
+    ran = subprocess.run(command, capture_output=True, check=True)
+    assert pa.ipc.open_stream(ran.stdout).read_all().to_pylist() == [{"n": 7}]
