@@ -7,7 +7,8 @@ stream out. Offline work and tests open the file. Callers see one `Client` and n
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,6 +45,17 @@ class Client(Protocol):
         """Release the file or the connection."""
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C be a KeyboardInterrupt: DuckDB makes a RuntimeError of it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from error
+        raise
+
+
 class FileClient:
     """A client that opens the DuckDB file itself."""
 
@@ -58,11 +70,13 @@ class FileClient:
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         """Run one SELECT; see `Client.query`."""
-        return self._store.query(sql, parameters)
+        with interruptible():
+            return self._store.query(sql, parameters)
 
     def land(self, table: str, rows: pa.Table) -> int:
         """Land rows; see `Client.land`."""
-        return self._store.land({table: rows})[table]
+        with interruptible():
+            return self._store.land({table: rows})[table]
 
     def close(self) -> None:
         """Close the file."""

@@ -1,7 +1,9 @@
 """`fleetmeter query`: SQL from the line, a file or stdin; typed parameters; every error with its exit code."""
 
+import contextlib
 import io
 import json
+import signal
 import subprocess
 import sys
 
@@ -95,3 +97,29 @@ def test_an_arrow_stream_is_bytes_on_stdout(db):
     command = (sys.executable, "-m", "fleetmeter", "query", "--db", str(db), "SELECT 7 AS n", "--format", "arrow")
     ran = subprocess.run(command, capture_output=True, check=True)
     assert pa.ipc.open_stream(ran.stdout).read_all().to_pylist() == [{"n": 7}]
+
+
+def test_ctrl_c_ends_a_long_query_with_130(db):
+    long = "SELECT count(*) FROM range(100000000) a, range(100000000) b WHERE (a.range * b.range) % 7 = 3"
+    command = (sys.executable, "-c", BUSY, "query", "--db", str(db), long)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "asking\n"
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.5)
+        assert process.returncode == 130, process.stderr.read()
+        assert "Traceback" not in process.stderr.read()
+
+
+BUSY = """
+import collector.store, fleetmeter
+ask = collector.store.FileStore.query
+def announced(*words):
+    print("asking", flush=True)
+    return ask(*words)
+collector.store.FileStore.query = announced
+fleetmeter.main()
+"""
+"""`fleetmeter`, saying when it asks, so that the interrupt comes while DuckDB is at work."""
