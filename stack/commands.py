@@ -35,7 +35,8 @@ def demo(days: int, seed: int, ports_from: int | None, data_dir: Path, no_browse
     Replays a recording of a real vLLM server and a simulated fleet with seeded incidents up to now, evaluates the alert
     rules, delivers what fires to a local webhook receiver and keeps the fleet live until Ctrl-C.
     """
-    from stack.demo import Demo, DemoConfig
+    from stack.demo import Demo
+    from stack.demo_plan import DemoConfig
     from stack.ports import Ports
 
     ports = Ports() if ports_from is None else Ports.counted_from(ports_from)

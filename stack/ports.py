@@ -33,13 +33,14 @@ def require_free(ports: Ports, *, host: str = "127.0.0.1", advice: str) -> None:
     Raises:
         ConfigurationError: naming every port that is taken, with the advice.
     """
-    taken = [
-        f"{door.name.replace('_', ' ')} {port}"
-        for door in fields(ports)
-        if is_taken(host, port := getattr(ports, door.name))
-    ]
-    if taken:
+    if taken := taken_of(ports, host=host):
         raise ConfigurationError(f"port in use: {', '.join(taken)}; {advice}")
+
+
+def taken_of(ports: Ports, *, host: str = "127.0.0.1") -> list[str]:
+    """Name every door whose port can't be bound now, with its number."""
+    numbers = {door.name.replace("_", " "): getattr(ports, door.name) for door in fields(ports)}
+    return [f"{name} {number}" for name, number in numbers.items() if is_taken(host, number)]
 
 
 def is_taken(host: str, port: int) -> bool:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
+from stack.interrupts import interruptible
 from stack.supervisor import Part, Supervisor
 
 if TYPE_CHECKING:
@@ -29,21 +27,6 @@ def parts(settings: Settings) -> list[Part]:
             f"http://{dashboards.host}:{dashboards.port}/_stcore/health",
         ),
     ]
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into KeyboardInterrupt, so that every way of ending runs the same clean-up."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def run_stack(settings: Settings, tell: Callable[[str], None]) -> int:

@@ -90,6 +90,15 @@ def cli(capsys) -> Callable[..., Ran]:
     return run
 
 
+@pytest.fixture
+def free_ports():
+    """Six free ports in a row, for a whole stack."""
+    from stack.ports import Ports, taken_of
+
+    first = 24000 + os.getpid() % 500 * 10
+    return next(ports for ports in map(Ports.counted_from, range(first, 60000, 10)) if not taken_of(ports))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield

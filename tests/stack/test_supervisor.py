@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stack.errors import ConfigurationError
-from stack.ports import Ports, is_taken, require_free
+from stack.ports import Ports, require_free
 from stack.supervisor import Part, Supervisor
 
 
@@ -71,19 +71,21 @@ def test_a_usage_error_is_not_tried_again_and_its_words_are_passed_on(supervisor
         supervisor.wait_ready(Part("wrong", (), "http://127.0.0.1:9/"))
 
 
-def test_taken_ports_are_all_named(unused_ports: Ports) -> None:
+def test_taken_ports_are_all_named(free_ports: Ports) -> None:
     import socket
 
     with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", unused_ports.api))
-        two.bind(("127.0.0.1", unused_ports.alerts))
+        for held in (one, two):
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.bind(("127.0.0.1", free_ports.api))
+        two.bind(("127.0.0.1", free_ports.alerts))
         one.listen()
         two.listen()
         with pytest.raises(ConfigurationError) as caught:
-            require_free(unused_ports, advice="try --ports-from 20000")
+            require_free(free_ports, advice="try --ports-from 20000")
     message = str(caught.value)
-    assert f"api {unused_ports.api}" in message
-    assert f"alerts {unused_ports.alerts}" in message
+    assert f"api {free_ports.api}" in message
+    assert f"alerts {free_ports.alerts}" in message
     assert "try --ports-from 20000" in message
 
 
@@ -91,12 +93,3 @@ def test_ports_can_be_counted_from_a_number() -> None:
     assert Ports.counted_from(20000) == Ports(20000, 20001, 20002, 20003, 20004, 20005)
     with pytest.raises(ConfigurationError, match="take a number from 1024"):
         Ports.counted_from(80)
-
-
-@pytest.fixture
-def unused_ports() -> Ports:
-    return next(ports for first in range(21000, 60000, 10) if free(ports := Ports.counted_from(first)))
-
-
-def free(ports: Ports) -> bool:
-    return not any(is_taken("127.0.0.1", getattr(ports, name)) for name in Ports.__dataclass_fields__)
