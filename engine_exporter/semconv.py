@@ -241,3 +241,92 @@ def series_id(name: str, labels: Mapping[str, str]) -> int:
     parts = [name, *(f"{key}\x1f{labels[key]}" for key in sorted(labels))]
     digest = hashlib.blake2b("\x1e".join(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+# Exposition name -> canonical name of what the exporter says about itself on the engine's own /metrics.
+EXPORTER_METRICS: dict[str, str] = {
+    "infer_exporter_requests_total": "infer.exporter.requests",
+    "infer_exporter_dropped_total": "infer.exporter.dropped",
+    "infer_exporter_sent_total": "infer.exporter.sent",
+    "infer_exporter_queued": "infer.exporter.queued",
+    "infer_exporter_faults_total": "infer.exporter.faults",
+}
+
+# vLLM's old exposition name -> its name today (0.33). Both map to the same canonical name above.
+VLLM_RENAMED: dict[str, str] = {
+    "vllm:gpu_cache_usage_perc": "vllm:kv_cache_usage_perc",
+    "vllm:time_per_output_token_seconds": "vllm:inter_token_latency_seconds",
+    "vllm:gpu_prefix_cache_queries_total": "vllm:prefix_cache_queries_total",
+    "vllm:gpu_prefix_cache_hits_total": "vllm:prefix_cache_hits_total",
+}
+
+# vLLM's metrics that are kept under their own name: nothing in fleetmeter reads them yet.
+VLLM_KEPT: frozenset[str] = frozenset(
+    f"vllm:{name}"
+    for name in (
+        "admission_rejections_total",
+        "cache_config_info",
+        "corrupted_requests_total",
+        "diffusion_num_canvas_positions_total",
+        "diffusion_num_committed_tokens_total",
+        "diffusion_num_denoising_steps_total",
+        "engine_sleep_state",
+        "estimated_flops_per_gpu_total",
+        "estimated_read_bytes_per_gpu_total",
+        "estimated_write_bytes_per_gpu_total",
+        "external_prefix_cache_hits_total",
+        "external_prefix_cache_queries_total",
+        "iteration_tokens_total",
+        "kv_block_idle_before_evict_seconds",
+        "kv_block_lifetime_seconds",
+        "kv_block_reuse_gap_seconds",
+        "lora_requests_info",
+        "mm_cache_hits_total",
+        "mm_cache_queries_total",
+        "num_requests_kv_fetch_by_stage",
+        "num_requests_waiting_by_reason",
+        "prompt_tokens_by_source_total",
+        "prompt_tokens_cached_by_source_total",
+        "prompt_tokens_recomputed_total",
+        "request_generation_tokens",
+        "request_inference_time_seconds",
+        "request_max_num_generation_tokens",
+        "request_num_preemptions",
+        "request_params_max_tokens",
+        "request_params_n",
+        "request_prefill_kv_computed_tokens",
+        "request_prompt_tokens",
+        "spec_decode_num_accepted_tokens_per_pos_total",
+        "spec_decode_num_accepted_tokens_total",
+        "spec_decode_num_draft_tokens_total",
+        "spec_decode_num_drafts_total",
+        "tool_call_parser_invocations_total",
+        "watermark_requests_total",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GpuMetric(Metric):
+    """One metric of one GPU, as the sidecar sends it; its attributes are those below."""
+
+    column: str = ""
+    """The column of `gpu_samples` that it fills."""
+
+
+GPU_ID = "hw.id"
+GPU_NAME = "hw.name"
+GPU_INDEX = "infer.gpu.index"
+HOST = "host.name"
+
+GPU_METRICS: tuple[GpuMetric, ...] = (
+    GpuMetric("hw.power", "gauge", "W", "Power draw.", "power_watts"),
+    GpuMetric("hw.energy", "counter", "J", "Energy since the driver was loaded.", "energy_joules"),
+    GpuMetric("hw.gpu.utilization", "gauge", "1", "Share of time any kernel ran.", "utilization_ratio"),
+    GpuMetric("hw.gpu.memory.usage", "gauge", "By", "Memory in use.", "memory_used_bytes"),
+    GpuMetric("hw.gpu.memory.limit", "gauge", "By", "Memory.", "memory_total_bytes"),
+    GpuMetric("hw.temperature", "gauge", "Cel", "Core temperature.", "temperature_celsius"),
+    GpuMetric("infer.gpu.sm_clock", "gauge", "Hz", "SM clock.", "sm_clock_hertz"),
+    GpuMetric("infer.gpu.clock_event_reasons", "gauge", "1", "NVML's bit mask of why the clock is held down.", ""),
+    GpuMetric("infer.gpu.xid", "gauge", "1", "The last XID since the sidecar started; absent for none.", "xid"),
+)

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -35,6 +36,9 @@ INSTALL_PATH = re.compile(r"/[^\s\"',;:]*/(?:site-packages|dist-packages)/")
 ANY_PATH = re.compile(
     r"(?<![\w.-])/(?:root|home|tmp|work|usr|opt|var|mnt|srv|private|Users)(?:/[^\s\"',;:]*)?(?![\w-])"
 )
+
+
+MACHINE_KEYS = ("host.", "process.", "vllm.process_id")
 
 
 class Recorder:
@@ -102,10 +106,8 @@ async def scrape(server, recorder: Recorder, done: asyncio.Event) -> None:
         recorder.keep("metrics_text", (await asyncio.to_thread(server.metrics)).encode())
         if done.is_set():
             return
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(done.wait(), SCRAPE_SECONDS)
-        except TimeoutError:
-            pass
 
 
 async def drive(server, recorder: Recorder, arguments) -> list:
@@ -166,7 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "sample_data" / "vllm_recording")
     parser.add_argument("--seconds", type=float, default=300)
-    parser.add_argument("--per-second", type=float, default=1.3)
+    parser.add_argument("--per-second", type=float, default=2.2)
     parser.add_argument("--seed", type=int, default=11)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ QUIET = {
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "0",
     "VLLM_LOGGING_LEVEL": "INFO",
 }
 
@@ -56,14 +57,10 @@ def stop(process: subprocess.Popen, seconds: float = 30) -> None:
     """Ask the process to end; then end what is left of its session."""
     if process.poll() is None:
         process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            pass
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 
@@ -95,7 +92,7 @@ def vllm_server(
     command = [
         str(venv / "bin" / "vllm"), "serve", str(models / MODEL), "--served-model-name", MODEL,
         "--host", "127.0.0.1", "--port", str(port), "--max-model-len", "1024", "--enforce-eager",
-        "--enable-prefix-caching", "--block-size", "32", "--num-gpu-blocks-override", "400", "--max-num-seqs", "12",
+        "--enable-prefix-caching", "--block-size", "32", "--num-gpu-blocks-override", "120", "--max-num-seqs", "6",
         "--enable-prompt-tokens-details", "--enable-lora", "--max-loras", "2", "--max-lora-rank", "8",
         "--lora-modules", *(f"{name}={models / name}" for name in ADAPTERS),
         "--middleware", "engine_exporter.vllm_middleware.FleetmeterMiddleware",

@@ -1,0 +1,270 @@
+"""A real vLLM server under mixed load: what lands in the collector is what the clients and the engine counted."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from load import CHAT, COMPLETIONS, KEYS, MODEL, TEAMS, Ask, Clients, plan
+from serving import collector, vllm_server
+
+from collector.client import HttpClient
+from engine_exporter.api_keys import add_key
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
+SECONDS, PER_SECOND, SEED = 25, 2.5, 3
+COUNTERS = {
+    "input": "vllm:prompt_tokens_total",
+    "cached": "vllm:prompt_tokens_cached_total",
+    "output": "vllm:generation_tokens_total",
+    "ttft_sum": "vllm:time_to_first_token_seconds_sum",
+    "ttft_count": "vllm:time_to_first_token_seconds_count",
+    "finished": "vllm:request_success_total",
+}
+
+
+def engine_counts(text: str) -> dict[str, float]:
+    counts = {}
+    for name, metric in COUNTERS.items():
+        values = re.findall(rf"^{metric}\{{[^}}]*\}} (\S+)$", text, re.MULTILINE)
+        counts[name] = sum(map(float, values))
+    return counts
+
+
+def more_asks() -> list[Ask]:
+    """What the plan does not have: choices, several prompts, other endpoints, a caller that does not sample."""
+    short = {"model": MODEL, "max_tokens": 6, "ignore_eos": True}
+    message = [{"role": "user", "content": "hello there"}]
+    unsampled = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"}
+    search, hi = KEYS["search"], {"model": MODEL, "max_output_tokens": 6, "input": "hi"}
+    return [
+        Ask(0.5, "search", "choices", COMPLETIONS, {**short, "prompt": ["a b", "c d"], "n": 2}, search),
+        Ask(1.0, "search", "unsampled", CHAT, {**short, "messages": message}, search, headers=unsampled),
+        Ask(1.5, "search", "messages", "/v1/messages", {"model": MODEL, "max_tokens": 6, "messages": message}, search),
+        Ask(2.0, "search", "responses", "/v1/responses", hi, search),
+    ]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One run of everything: server, clients, collector; then the rows, while the collector still answers."""
+    folder = tmp_path_factory.mktemp("engine")
+    keys = folder / "keys.yaml"
+    for team, app in TEAMS.items():
+        add_key(keys, KEYS[team], team, app)
+    asks = sorted(plan(SEED, SECONDS, PER_SECOND) + more_asks(), key=lambda ask: ask.at_seconds)
+    with collector(folder) as sink:
+        with vllm_server(
+            folder, otlp_endpoint=sink.otlp_endpoint, api_keys_file=keys, api_keys=list(KEYS.values())
+        ) as server:
+            before = engine_counts(server.metrics())
+            clients = Clients(server.url, sink.otlp_endpoint, SEED)
+            seen = asyncio.run(clients.drive(asks))
+            clients.provider.shutdown()
+            wait_for_rest(server)
+            text = server.metrics()
+            after = engine_counts(text)
+            log = server.log
+        client = HttpClient(sink.url)
+        rows = landed(client, len(asks))
+        spans = client.query("SELECT * FROM spans").to_pylist()
+        client.close()
+        yield SimpleNamespace(
+            asks=asks, seen=seen, rows=rows, spans=spans, metrics=text, log=log.read_text(),
+            engine={name: after[name] - before[name] for name in before},
+        )  # fmt: skip
+
+
+def wait_for_rest(server) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        running = re.findall(r"^vllm:num_requests_(?:running|waiting)\{[^}]*\} (\S+)$", server.metrics(), re.MULTILINE)
+        if not any(map(float, running)):
+            return
+        time.sleep(0.2)
+
+
+def landed(client, count: int) -> list[dict]:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        rows = client.query("SELECT * FROM requests ORDER BY started_at").to_pylist()
+        if len(rows) >= count:
+            break
+        time.sleep(0.3)
+    for row in rows:
+        row["attributes"] = dict(row["attributes"] or [])
+    return rows
+
+
+def charged_team(seen) -> str | None:
+    return seen.ask.team if seen.ask.key == KEYS[seen.ask.team] else None
+
+
+def test_every_request_is_one_row_with_the_outcome_that_its_client_saw(run):
+    clients = Counter((charged_team(one), one.outcome) for one in run.seen)
+    rows = Counter((row["team"], row["outcome"]) for row in run.rows)
+    assert rows == clients
+    assert len(run.rows) == len(run.asks)
+    assert {"ok", "client_disconnect", "rejected"} <= {outcome for _, outcome in rows}
+
+
+def test_tokens_of_the_rows_are_the_engines_own_counts_to_the_token(run):
+    prefilled = sum(
+        int(row["attributes"].get("infer.request.prefilled_tokens") or row["input_tokens"] or 0) for row in run.rows
+    )
+    assert prefilled == run.engine["input"]
+    assert sum(row["output_tokens"] or 0 for row in run.rows) == run.engine["output"]
+    assert sum(row["cached_tokens"] or 0 for row in run.rows) == run.engine["cached"] > 0
+
+
+def test_tokens_of_a_team_are_what_its_clients_were_told(run):
+    told, stored = defaultdict(Counter), defaultdict(Counter)
+    for one in run.seen:
+        if one.outcome == "ok":
+            told[charged_team(one)] += tokens(one.input_tokens, one.cached_tokens, one.output_tokens)
+    for row in run.rows:
+        if row["outcome"] == "ok":
+            stored[row["team"]] += tokens(row["input_tokens"], row["cached_tokens"], row["output_tokens"])
+    assert stored == told
+    assert set(told) == set(TEAMS)
+
+
+def tokens(input_tokens, cached_tokens, output_tokens) -> Counter:
+    return Counter(input=input_tokens or 0, cached=cached_tokens or 0, output=output_tokens or 0)
+
+
+def test_a_client_that_left_is_charged_for_what_was_made_for_it(run):
+    left = [row for row in run.rows if row["outcome"] == "client_disconnect"]
+    assert left
+    for row in left:
+        assert row["output_tokens"] > 0 and row["input_tokens"] > 0
+        assert row["finish_reason"] == "abort"
+        assert row["ttft_seconds"] is not None
+
+
+def test_refusals_carry_their_class_and_no_tokens(run):
+    refused = [row for row in run.rows if row["outcome"] == "rejected"]
+    assert {row["error_type"] for row in refused} <= {"NotFoundError", "BadRequestError", "401"}
+    assert len({row["error_type"] for row in refused}) >= 2
+    assert all(row["output_tokens"] is None and row["ttft_seconds"] is None for row in refused)
+
+
+def test_time_to_first_token_is_close_to_the_engines_own(run):
+    ours = [row["ttft_seconds"] for row in run.rows if row["ttft_seconds"] is not None]
+    engines = run.engine["ttft_sum"] / run.engine["ttft_count"]
+    mean = sum(ours) / len(ours)
+    print(f"TTFT mean: rows {mean * 1000:.1f} ms, engine's histogram {engines * 1000:.1f} ms, n = {len(ours)}")
+    assert engines <= mean + 0.001
+    assert mean - engines < 0.25 * engines + 0.020, "HTTP, template and tokenizer cost more than the engine says"
+    for row in run.rows:
+        if row["stream"] and row["prefill_seconds"] is not None:
+            assert row["ttft_seconds"] >= row["queue_seconds"] + row["prefill_seconds"]
+            assert row["e2e_seconds"] >= row["ttft_seconds"]
+
+
+def test_adapters_and_base_models_are_told_apart(run):
+    asked = Counter(one.ask.body["model"] for one in run.seen if one.outcome == "ok")
+    stored = Counter(row["adapter"] or row["model"] for row in run.rows if row["outcome"] == "ok")
+    assert stored == asked
+    assert {row["model"] for row in run.rows if row["outcome"] == "ok"} == {MODEL}
+
+
+def test_the_engines_own_span_is_our_child_and_no_second_request(run):
+    assert {row["source"] for row in run.rows} == {"vllm_exporter"}
+    own = {(row["trace_id"], row["span_id"]) for row in run.rows}
+    native = [span for span in run.spans if span["name"] == "llm_request"]
+    assert len(native) == run.engine["finished"]
+    assert all((span["trace_id"], span["parent_span_id"]) in own for span in native)
+
+
+def test_a_caller_that_samples_finds_the_request_in_its_trace(run):
+    traced = {one.trace_id for one in run.seen if one.trace_id}
+    assert traced
+    assert traced <= {row["trace_id"] for row in run.rows}
+    assert {span["name"] for span in run.spans if span["trace_id"] in traced} >= {"answer question", "llm_request"}
+
+
+def test_a_caller_that_does_not_sample_is_measured_all_the_same(run):
+    (row,) = [row for row in run.rows if row["trace_id"] == "0af7651916cd43dd8448eb211c80319c"]
+    assert row["outcome"] == "ok"
+
+
+def test_the_clients_own_request_ids_are_kept_and_never_joined_on(run):
+    ids = [row["attributes"].get("infer.request.client_id") for row in run.rows]
+    assert any(count > 1 for name, count in Counter(ids).items() if name), "the load repeats ids on purpose"
+
+
+def test_replica_engine_and_version_are_on_every_row(run):
+    assert {(row["replica"], row["engine"]) for row in run.rows} == {("tiny-qwen3-0", "vllm")}
+    assert all(row["engine_version"].startswith("0.32") for row in run.rows)
+
+
+def test_the_exporter_tells_about_itself_on_the_engines_metrics(run):
+    assert re.search(r'^infer_exporter_requests_total\{outcome="ok"\} [1-9]', run.metrics, re.MULTILINE)
+    assert 'infer_exporter_faults_total{half="http"} 0.0' in run.metrics
+    assert 'infer_exporter_faults_total{half="engine"} 0.0' in run.metrics
+    assert "Traceback" not in run.log
+
+
+def test_a_full_queue_and_a_dying_engine_are_seen_through_status_200(tmp_path):
+    """The collector is down all the while: requests don't notice; it comes back in time for the rows."""
+    keys = tmp_path / "keys.yaml"
+    add_key(keys, KEYS["search"], "search")
+    with (
+        collector(tmp_path) as sink,
+        vllm_server(
+            tmp_path,
+            otlp_endpoint=sink.otlp_endpoint,
+            api_keys_file=keys,
+            api_keys=[KEYS["search"]],
+            arguments=("--max-num-queued-reqs", "2"),
+            native_spans=False,
+        ) as server,
+    ):
+        outcomes = asyncio.run(overload_then_kill(server))
+        client = HttpClient(sink.url)
+        rows = landed(client, len(outcomes))
+        client.close()
+    assert Counter(row["outcome"] for row in rows) == Counter(outcomes)
+    assert {"rejected", "engine_dead"} <= set(outcomes)
+
+
+async def overload_then_kill(server) -> list[str]:
+    body = {"model": MODEL, "max_tokens": 900, "ignore_eos": True, "stream": True, "prompt": "tell me"}
+    headers = {"authorization": f"Bearer {KEYS['search']}"}
+
+    async def one(client) -> str:
+        async with client.stream("POST", COMPLETIONS, json=body, headers=headers) as response:
+            if response.status_code != 200:
+                return "rejected"
+            async for line in response.aiter_lines():
+                if line.startswith('data: {"error"'):
+                    return "rejected" if json.loads(line[6:])["error"]["code"] == 503 else "engine_dead"
+        return "ok"
+
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        tasks = [asyncio.create_task(one(client)) for _ in range(24)]
+        await asyncio.sleep(1.5)
+        for pid in descendants(server.process.pid):
+            if "Worker" in Path(f"/proc/{pid}/comm").read_text() or "Worker" in command_line(pid):
+                os.kill(pid, signal.SIGKILL)
+        return list(await asyncio.gather(*tasks))
+
+
+def command_line(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+
+
+def descendants(pid: int) -> list[int]:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split()
+    children = [int(child) for child in found]
+    return children + [below for child in children for below in descendants(child)]
