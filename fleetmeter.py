@@ -62,7 +62,8 @@ def add_config_option(command: click.Command) -> None:
     if isinstance(command, click.Group):
         for child in command.commands.values():
             add_config_option(child)
-    elif not any(parameter.name == "config_file" for parameter in command.params):
+    runs = not isinstance(command, click.Group) or command.invoke_without_command
+    if runs and not any(parameter.name == "config_file" for parameter in command.params):
         command.params.append(
             click.Option(
                 ["--config", "config_file"],
