@@ -18,9 +18,10 @@ PROFILES_FILE = Path(__file__).parent / "data" / "profiles.yaml"
 
 
 class StepSeconds(BaseModel):
-    """Seconds of an engine step: `step + sequence*n + context*C + sum(p*(prefill + attention*x))`.
+    """Seconds of an engine step.
 
-    `n` decoding sequences hold `C` tokens of context in all; a prefill chunk has `p` tokens at a mean context of `x`.
+    `n` decoding sequences with `C` tokens of context in all take `step + sequence*n + context*C`. Prefill chunks of `p` tokens
+    at a mean context of `x` add `prefill_step + prefill*max(sum(p) - hidden_tokens, 0) + attention*sum(p*x)`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,6 +31,12 @@ class StepSeconds(BaseModel):
     context: float = Field(ge=0, description="A token of context of a decoding sequence. Unit: s.")
     prefill: float = Field(gt=0, description="A prompt token. Unit: s.")
     attention: float = Field(ge=0, description="A prompt token for each token of context before it. Unit: s.")
+    prefill_step: float = Field(
+        default=0, ge=0, description="What any prefill adds, e.g. for want of a CUDA graph. Unit: s."
+    )
+    hidden_tokens: float = Field(
+        default=0, ge=0, description="Prompt tokens of a step that cost nothing: computed while weights are read."
+    )
 
 
 class Power(BaseModel):

@@ -21,7 +21,7 @@ FOREVER = 1 << 60
 
 LIMITS = np.dtype(
     [
-        ("step", "f8"), ("prefill", "f8"), ("attention", "f8"), ("sequence", "f8"), ("context", "f8"), ("max_seqs", "i8"),
+        ("step", "f8"), ("prefill_step", "f8"), ("hidden_tokens", "f8"), ("prefill", "f8"), ("attention", "f8"), ("sequence", "f8"), ("context", "f8"), ("max_seqs", "i8"),
         ("max_tokens", "i8"), ("blocks", "i8"), ("block_size", "i8"), ("max_queue", "i8"), ("reserve_prompt", "i8"),
         ("policy", "i8"), ("slack", "i8"), ("width", "f8"), ("shares", "i8"),
     ]

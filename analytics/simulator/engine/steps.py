@@ -1,8 +1,9 @@
 """Steps of an engine, compiled: those that prefill one by one, decoding in leaps.
 
-A step of `n` decoding sequences with `C` tokens of context in all and prefill chunks `p_i` at mean context `x_i` takes
-`factor * (step + sequence*n + context*C + sum(p_i*(prefill + attention*x_i)))` seconds. While nothing but decoding
-happens, `C` grows by `n` a step, so that `k` steps take a closed sum: the result is that of a simulation step by step.
+A step of `n` decoding sequences with `C` tokens of context in all takes `step + sequence*n + context*C` seconds; prefill
+chunks of `p` tokens at a mean context of `x` add `prefill_step + prefill*max(sum(p) - hidden_tokens, 0) +
+attention*sum(p*x)`; all is multiplied by the replica's factor. While nothing but decoding happens, `C` grows by `n` a
+step, so that `k` steps take a closed sum: the result is that of a simulation step by step.
 """
 
 from __future__ import annotations
@@ -126,9 +127,12 @@ def mixed_step(w, r):  # type: ignore[no-untyped-def]
     equal = factor * lim.step / (decoding + n)
     own = factor * lim.sequence
     total = equal * (decoding + n) + decoding * own + factor * lim.context * me.context
-    prefilling = 0.0
+    tokens, prefilling = 0, 0.0
     for k in range(n):
-        alone = factor * w.chunk[k].size * (lim.prefill + lim.attention * w.chunk[k].span)
+        tokens += w.chunk[k].size
+    each = lim.prefill * max(tokens - lim.hidden_tokens, 0.0) / tokens
+    for k in range(n):
+        alone = factor * (w.chunk[k].size * (each + lim.attention * w.chunk[k].span) + lim.prefill_step / n)
         w.chunk[k].seconds = equal + alone
         prefilling += w.chunk[k].seconds
         total += alone
