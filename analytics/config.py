@@ -21,7 +21,7 @@ class DriftConfig(BaseModel):
         default=3, ge=2, description="Fewest earlier days with enough rows before a stream is judged. Unit: days."
     )
     sample_count: int = Field(
-        default=10_000, ge=500, description="Rows that are sampled (seeded) from a larger window. Unit: rows."
+        default=10_000, ge=500, description="Rows of each side that are drawn (seeded) for a comparison. Unit: rows."
     )
     false_discovery_ratio: float = Field(
         default=0.01, gt=0, lt=1, description="Benjamini-Hochberg level over all streams of a scan. Unit: 1."

@@ -1,16 +1,20 @@
 """What shifted: each stream's current window against the same hours of its own earlier days.
 
-A stream is one metric of one model, of one team or of all. It has drifted when all three hold:
-1. significance: a Kolmogorov-Smirnov test, with Benjamini-Hochberg control over all streams of the scan;
-2. size: the Wasserstein distance of the logarithms (cached_ratio: of the ratios) is large enough to matter;
-3. history: that distance is above what is usual for this very stream: mean + 3 standard deviations, and the maximum, of the
-   distances of its earlier windows, each from the other days' same hours.
+A stream is one metric of one model, of one team or of all. Its effect is the distance of the current window from the closest
+of those days (Wasserstein, of logarithms; of ratios for cached_ratio), so that a Sunday is held against the last Sunday
+without being told so. It has drifted when all three hold:
+1. significance: a Kolmogorov-Smirnov test against that closest day, with Benjamini-Hochberg control over the scan;
+2. size: the effect is large enough to matter;
+3. history: the effect is above what is usual for this very stream: the maximum, and mean + 4 standard deviations, of the
+   same figure for its earlier windows at any hour, each against the other days.
 
-When it misleads: a shift that has lasted for days is part of the history and becomes the new normal; a stream that changes a
-lot from day to day hides moderate shifts (its threshold says how much); correlated streams shift together, so the number
-of drifted streams is no measure of the number of causes.
+When it misleads: a shift that has lasted for a day is part of the history and becomes the new normal, and so does one that
+creeps by a little every day; a stream that changes a lot from day to day hides moderate shifts (its threshold says how
+much); correlated streams shift together, so the number of drifted streams is no measure of the number of causes.
 
-Measured on Alibaba's production token lengths (ServeGen, 2 models, 6-hour windows): see tests/analytics/test_drift_quality.py.
+Measured on Alibaba's production token lengths (ServeGen m-large, 162 clients, 6-hour windows of the second week): 4 % of
+unchanged windows are called drifted (the population stability index above 0.25 calls 35 %), and 83 % or more of outputs
+that were made 1.3, 1.5 or 2 times as long, where the stream's own history leaves room for such a shift to be seen.
 """
 
 from __future__ import annotations
@@ -21,11 +25,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analytics.config import DriftConfig
 from analytics.errors import AnalyticsError
 from analytics.statements import ask
-from analytics.two_sample import Sketch, false_discovery_q, kolmogorov_smirnov_p, pooled, wasserstein_distance
+from analytics.two_sample import Sketch, false_discovery_q, kolmogorov_smirnov_p, pooled, wasserstein_distances
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,6 +42,8 @@ __all__ = ["METRICS", "DriftConfig", "drift_samples", "drift_scan"]
 Metric = Literal["input_tokens", "output_tokens", "cached_ratio", "ttft_seconds"]
 METRICS: tuple[Metric, ...] = ("input_tokens", "output_tokens", "cached_ratio", "ttft_seconds")
 TOKEN_METRICS = ("input_tokens", "output_tokens")
+HISTORY_DEVIATIONS = 4
+"""Standard deviations above the mean of a stream's own usual changes from which a change is unusual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +69,13 @@ class Judgement:
     reference_median: float | None
     """Median of those earlier rows, in the metric's unit."""
     statistic: float | None
-    """Effect size: the distance of the current window from the earlier ones."""
+    """Effect size: the distance of the current window from the closest earlier day."""
     usual_effect: float | None
-    """The largest distance of an earlier window from the other days' same hours."""
+    """The largest such distance among the earlier windows themselves."""
     effect_threshold: float | None
     """The distance that a drift must exceed."""
     p_value: float | None
-    """Of the two samples being one."""
+    """Of the current window and the closest day being one distribution."""
     refusal: str | None
     """Why the stream is not judged; None where it is."""
 
@@ -88,7 +95,7 @@ def drift_scan(
         One row per (model, team, metric), in that order, team null for all teams together: current_count, reference_count,
         current_median, reference_median (in the metric's unit), statistic (effect size), effect_threshold (what this stream
         must exceed), p_value, q_value (Benjamini-Hochberg over the judged streams), drifted (null where not judgeable),
-        reason (a sentence). A stream without a row in the current window or the history has no row here.
+        reason (a sentence). A stream that carries the metric neither now nor in the history has no row.
 
     Raises:
         AnalyticsError: the window is not within 0 and 24 h.
@@ -178,15 +185,19 @@ def read_streams(
         history_days=settings.history_days,
     )
     streams: dict[StreamKey, dict[tuple[int, int], Window]] = {}
+    parts: dict[StreamKey, dict[tuple[int, int], list[Window]]] = {}
     for row in frame.iter_rows(named=True):
-        if row["team"] is None and not row["all_teams"]:
-            continue
+        place = row["day_back"], row["slot"]
         for metric in METRICS:
-            windows = streams.setdefault((row["model"], row["team"], metric), {})
             if row[f"{metric}_count"]:
-                sketch = np.asarray(row[f"{metric}_sketch"], dtype=np.float64)
-                windows[row["day_back"], row["slot"]] = Window(row[f"{metric}_count"], sketch)
-    return streams
+                window = Window(row[f"{metric}_count"], np.asarray(row[f"{metric}_sketch"], dtype=np.float64))
+                parts.setdefault((row["model"], None, metric), {}).setdefault(place, []).append(window)
+                if row["team"] is not None:
+                    streams.setdefault((row["model"], row["team"], metric), {})[place] = window
+    for key, windows in parts.items():
+        streams[key] = {place: pool_of(teams) for place, teams in windows.items()}
+    order = {metric: number for number, metric in enumerate(METRICS)}
+    return dict(sorted(streams.items(), key=lambda stream: (stream[0][0], stream[0][1] or "", order[stream[0][2]])))
 
 
 def judge(metric: Metric, windows: Windows, settings: DriftConfig) -> Judgement:
@@ -205,13 +216,13 @@ def judge(metric: Metric, windows: Windows, settings: DriftConfig) -> Judgement:
             f"{settings.min_history_days} are needed"
         )
         return Judgement(count, pool.count if pool else 0, medians[0], medians[1], None, None, None, None, refusal)
-    usual = np.array(list(usual_effects(windows, settings)))
+    usual = usual_effects(windows, settings)
     least = settings.min_effect_ratio if metric == "cached_ratio" else settings.min_effect
-    threshold = max(least, float(usual.mean() + 3 * usual.std(ddof=1)), float(usual.max()))
-    p_value = kolmogorov_smirnov_p(
-        current.sketch, min(count, settings.sample_count), pool.sketch, min(pool.count, settings.sample_count)
-    )
-    effect = wasserstein_distance(current.sketch, pool.sketch)
+    threshold = max(least, float(usual.max()), float(usual.mean() + HISTORY_DEVIATIONS * usual.std(ddof=1)))
+    distances = wasserstein_distances([current.sketch], [day.sketch for day in earlier])[0]
+    closest = earlier[int(distances.argmin())]
+    p_value = kolmogorov_smirnov_p(current.sketch, current.count, closest.sketch, closest.count)
+    effect = float(distances.min())
     return Judgement(count, pool.count, medians[0], medians[1], effect, float(usual.max()), threshold, p_value, None)
 
 
@@ -226,19 +237,22 @@ def same_hours(windows: Windows, slot: int, settings: DriftConfig) -> list[Windo
 
 def pool_of(windows: Sequence[Window]) -> Window:
     """Put windows together."""
+    if len(windows) == 1:
+        return windows[0]
     counts = [window.count for window in windows]
     return Window(sum(counts), pooled([window.sketch for window in windows], counts))
 
 
-def usual_effects(windows: Windows, settings: DriftConfig) -> Iterable[float]:
-    """Return how far each earlier window, at any hour, was from the same hours of the other earlier days."""
+def usual_effects(windows: Windows, settings: DriftConfig) -> NDArray[np.float64]:
+    """Return how far each earlier window, at any hour, was from the closest of the other days at the same hours."""
+    effects = []
     for slot in sorted({slot for _, slot in windows}):
-        days = same_hours(windows, slot, settings)
-        if len(days) < settings.min_history_days:
-            continue
-        for place, day in enumerate(days):
-            others = pool_of([*days[:place], *days[place + 1 :]])
-            yield wasserstein_distance(day.sketch, others.sketch)
+        days = [day.sketch for day in same_hours(windows, slot, settings)]
+        if len(days) >= settings.min_history_days:
+            distances = wasserstein_distances(days, days)
+            np.fill_diagonal(distances, np.inf)
+            effects.append(distances.min(axis=1))
+    return np.concatenate(effects)
 
 
 def median_of(metric: Metric, window: Window) -> float:

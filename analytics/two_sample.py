@@ -26,15 +26,19 @@ def pooled(sketches: Sequence[Sketch], counts: Sequence[int]) -> Sketch:
     return result
 
 
-def wasserstein_distance(left: Sketch, right: Sketch) -> float:
-    """Return the mean distance between equal quantiles (Wasserstein-1), in the unit of the values.
+def wasserstein_distances(left: Sequence[Sketch], right: Sequence[Sketch]) -> NDArray[np.float64]:
+    """Return the mean distance between equal quantiles (Wasserstein-1) of each left and each right sketch.
 
-    Of logarithms it is about the mean relative change: 0.1 is a tenth. It grows with a shift of any part of the
-    distribution and, unlike a p-value, not with the number of rows.
+    In the unit of the values; of logarithms it is about the mean relative change: 0.1 is a tenth. It grows with a shift of
+    any part of the distribution and, unlike a p-value, not with the number of rows.
+
+    Returns:
+        Shape (left, right).
 
     Source: Ramdas, Garcia, Cuturi, "On Wasserstein two-sample testing", Entropy 19 (2017).
     """
-    return float(np.abs(left - right).mean())
+    distances: NDArray[np.float64] = np.abs(np.stack(left)[:, None, :] - np.stack(right)[None, :, :]).mean(axis=2)
+    return distances
 
 
 def kolmogorov_smirnov_p(left: Sketch, left_count: int, right: Sketch, right_count: int) -> float:

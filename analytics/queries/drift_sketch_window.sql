@@ -1,4 +1,4 @@
--- drift_sketch_window: one stream (model and team, or all teams) in one window of one day; counts and 100 quantiles
+-- drift_sketch_window: one model and team (null: no team) in one window of one day; counts and 100 quantiles a metric
 -- Time is counted back from $now in days of 24 h, and each day in slots of $window_seconds: (day 0, slot 0) is the current
 -- window, (day d, slot 0) the same hours d days before, the other slots the hours between. Rows go back $history_days days.
 -- Tokens and latency are sketched as natural logarithms, ratios as they are. Output and TTFT: requests with outcome ok.
@@ -25,7 +25,6 @@ placed AS (
 SELECT
     model,
     team,
-    grouping(team) = 1 AS all_teams,
     day_back,
     slot,
     count(input_tokens) AS input_tokens_count,
@@ -38,5 +37,5 @@ SELECT
     quantile_cont(ttft_seconds, list_transform(range(100), lambda i: (i + 0.5) / 100)) AS ttft_seconds_sketch
 FROM placed
 WHERE slot < 86400 // $window_seconds::BIGINT
-GROUP BY GROUPING SETS ((model, day_back, slot), (model, team, day_back, slot))
-ORDER BY model, all_teams DESC, team, day_back, slot
+GROUP BY model, team, day_back, slot
+ORDER BY model, team, day_back, slot
