@@ -77,3 +77,37 @@ def test_modules_are_not_named_after_nothing():
         str(file.relative_to(ROOT)) for name in PACKAGES for file in (ROOT / name).rglob("*.py") if file.stem in vague
     }
     assert named == set()
+
+
+MAY_KNOW = {
+    "collector": {"engine_exporter": {"semconv"}},
+    "analytics": {"collector": {"client", "options", "errors"}, "engine_exporter": {"semconv"}},
+    "alerts": {"collector": {"client", "options", "errors"}, "engine_exporter": {"semconv"}},
+    "dashboards": {"collector": {"client", "options", "errors"}, "engine_exporter": {"semconv"}},
+}
+"""Which modules of another package are a contract; what is not named here, as `analytics` for `alerts`, is free."""
+
+
+def imported_by(file: Path) -> set[str]:
+    """Every dotted name that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_part_knows_only_the_contract_modules_of_others(package):
+    wrong = []
+    for file in (ROOT / package).rglob("*.py"):
+        for name in imported_by(file):
+            owner, _, rest = name.partition(".")
+            allowed = MAY_KNOW.get(package, {}).get(owner)
+            if allowed is not None and rest.partition(".")[0] not in allowed:
+                wrong.append(f"{file.relative_to(ROOT)} imports {name}")
+            if owner == "fleetmeter" and package != "stack":
+                wrong.append(f"{file.relative_to(ROOT)} imports the command tree")
+    assert wrong == []

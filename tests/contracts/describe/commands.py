@@ -23,9 +23,8 @@ def page() -> str:
 
 def walk() -> Iterator[tuple[str, str, click.Command]]:
     """Go through the command tree: path, help and command of each."""
-    root = click.Context(
-        fleetmeter.cli, info_name="fleetmeter", terminal_width=WIDTH, max_content_width=WIDTH, color=False
-    )
+    form = {"terminal_width": WIDTH, "max_content_width": WIDTH, "color": False}
+    root = click.Context(fleetmeter.cli, info_name="fleetmeter", **form, **fleetmeter.cli.context_settings)
     yield from below(root, fleetmeter.cli)
 
 
