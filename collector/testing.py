@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -40,6 +41,7 @@ class CollectorProcess:
     lines: list[str] = field(default_factory=list)
     """What it wrote to stderr."""
     process: subprocess.Popen[str] | None = None
+    reader: threading.Thread | None = None
 
     def start(self) -> CollectorProcess:
         """Start it and wait until it listens."""
@@ -48,7 +50,8 @@ class CollectorProcess:
         environment = {**os.environ, **self.environment}
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         listening = threading.Event()
-        threading.Thread(target=self._read, args=(self.process, listening), daemon=True).start()
+        self.reader = threading.Thread(target=self._read, args=(self.process, listening), daemon=True)
+        self.reader.start()
         deadline = time.monotonic() + START_SECONDS
         while not listening.wait(0.05):
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -94,7 +97,10 @@ class CollectorProcess:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(seconds)
+        code = self.process.wait(seconds)
+        if self.reader is not None:
+            self.reader.join()
+        return code
 
     def _read(self, process: subprocess.Popen[str], listening: threading.Event) -> None:
         assert process.stderr is not None
@@ -124,6 +130,12 @@ def running_collector(data_dir: Path, *flags: str, **environment: str) -> Iterat
             collector.stop()
         except subprocess.TimeoutExpired:
             collector.kill()
+
+
+def dead_letters(data_dir: Path) -> list[dict[str, Any]]:
+    """Return every dead letter of a collector."""
+    files = sorted((data_dir / "dead_letters").glob("*.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
 def any_value(value: Any) -> AnyValue:
