@@ -12,8 +12,8 @@ PRESENT = {
     "the tables": "collector/schema/*.sql",
     "the queries": "analytics/queries/*.sql",
     "the data files of the analytics": "analytics/data/*",
-    "the presets of the simulator": "*presets*",
-    "the recording": "sample_data/*",
+    "the presets of the simulator": "sample_data/presets/*",
+    "the recording": "sample_data/vllm_recording/*",
     "the typing markers": "*/py.typed",
 }
 """Patterns that must match something, in case a folder vanishes from both sides of the comparison."""
