@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,7 @@ def arrivals(folder: Path = SAMPLE) -> Iterator[Arrival]:
                 text = entry.get("text")
                 body = base64.b64decode(entry["body_base64"]) if text is None else text.encode()
                 yield Arrival(float(entry["offset_seconds"]), str(entry["kind"]), body)
-        except (ValueError, KeyError, EOFError, OSError) as error:
+        except (ValueError, KeyError, EOFError, OSError, zlib.error) as error:
             raise ExporterError(f"{folder / FILE} is damaged at line {number}: {error}; get it anew") from error
 
 

@@ -55,7 +55,8 @@ def run_once(config: ExporterConfig, gpus: Gpus | None) -> int:
         ExporterError: the collector did not take it; the exit code is the error's.
     """
     done = make(config, gpus).round()
-    tell(done, {})
+    for problem in done.failed_targets.values():
+        click.echo(problem, err=True)
     if done.send_error is not None:
         raise done.send_error
     click.echo(f"{done.points_count} points sent to {config.otlp_endpoint}", err=True)
@@ -101,7 +102,7 @@ def tell(done: Round, said: dict[str, str]) -> None:
         now["collector"] = f"{done.send_error} ({done.waiting_count} messages wait)"
     for what, problem in now.items():
         if what not in said:
-            click.echo(f"{what}: {problem}", err=True)
+            click.echo(problem, err=True)
     for what in said.keys() - now.keys():
         click.echo(f"{what}: answers again", err=True)
     said.clear()

@@ -15,9 +15,9 @@ CHAT = {"model": "base", "messages": [{"role": "user", "content": "hello"}], "st
 WHOLE = {**CHAT, "stream": False}
 
 
-def served(reply: Reply = Reply(), **config):
+def served(reply=None, **config):
     bench = exporter_for_tests(**config)
-    engine = FakeVllm(bench, reply)
+    engine = FakeVllm(bench, reply or Reply())
     return bench, engine, FleetmeterMiddleware(engine, bench.exporter)
 
 
@@ -165,16 +165,16 @@ def test_a_client_that_leaves_after_the_last_chunk_has_got_everything():
 
 
 def test_a_server_that_cannot_write_any_more_means_a_client_that_left():
-    bench, engine, app = served()
+    bench, _, app = served()
 
     async def broken(message):
         if message["type"] == "http.response.body":
             raise OSError("connection reset")
 
     async def receive():
-        if messages:
-            return messages.pop()
-        await asyncio.Event().wait()
+        if not messages:
+            await asyncio.Event().wait()
+        return messages.pop()
 
     messages = [{"type": "http.request", "body": json.dumps(CHAT).encode()}]
     scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}

@@ -1,0 +1,1 @@
+"""Benchmarks: ratios and medians measured side by side, printed, never asserted."""

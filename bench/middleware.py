@@ -1,0 +1,180 @@
+"""What the exporter adds to one request inside vLLM: microseconds a request, a chunk and an engine step.
+
+    python -m bench.middleware
+
+The same ASGI application answers with and without the middleware, alternating, so that a noisy machine is noisy for
+both; the figures are medians over rounds. The spans go to an exporter that throws them away: encoding and sending
+happen in another thread and are measured apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import time
+from types import SimpleNamespace
+
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from engine_exporter.api_keys import ApiKeys
+from engine_exporter.config import ExporterConfig
+from engine_exporter.engine_half import FinishedRows
+from engine_exporter.exporter import Exporter
+from engine_exporter.span_queue import SpanQueue
+from engine_exporter.vllm_middleware import FleetmeterMiddleware
+from engine_exporter.vllm_stats import FleetmeterStatLogger
+
+ROUNDS, REQUESTS = 40, 200
+CHUNK_COUNTS = (1, 35, 200)
+WORDS = "the quick brown fox jumps over the lazy dog " * 16
+BODY = json.dumps(
+    {
+        "model": "base",
+        "stream": True,
+        "max_tokens": 256,
+        "messages": [{"role": "system", "content": WORDS}, {"role": "user", "content": WORDS}],
+    }
+).encode()
+HEADERS = [
+    (b"host", b"127.0.0.1:8000"),
+    (b"user-agent", b"openai/2.25"),
+    (b"accept", b"application/json"),
+    (b"content-type", b"application/json"),
+    (b"content-length", str(len(BODY)).encode()),
+    (b"authorization", b"Bearer sk-bench"),
+    (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+]
+CHUNK = b'data: {"id":"chatcmpl-0","choices":[{"index":0,"delta":{"content":" word"}}]}\n\n'
+
+
+class Nowhere(SpanExporter):
+    """Throws spans away, keeping the last batch."""
+
+    def __init__(self) -> None:
+        self.last: list = []
+
+    def export(self, spans):
+        self.last = list(spans)
+        return SpanExportResult.SUCCESS
+
+    def shutdown(self):
+        pass
+
+
+class Engine:
+    """The least application that a stream needs: vLLM's ids, its live states and its finished rows."""
+
+    def __init__(self, chunks: int, plugin: FleetmeterStatLogger) -> None:
+        self.chunks = chunks
+        self.plugin = plugin
+        processor = SimpleNamespace(external_req_ids={}, request_states={})
+        base = SimpleNamespace(base_model_paths=[SimpleNamespace(name="base")], lora_requests={})
+        self.processor = processor
+        self.state = SimpleNamespace(
+            engine_client=SimpleNamespace(output_processor=processor, errored=False), openai_serving_models=base
+        )
+
+    async def __call__(self, scope, receive, send):
+        await receive()
+        name = "chatcmpl-" + dict(scope["headers"]).get(b"x-request-id", b"0" * 32).decode()
+        scope["state"]["request_metadata"] = SimpleNamespace(request_id=name, final_usage_info=None)
+        state = SimpleNamespace(request_id=name, stats=None)
+        self.processor.request_states[name] = state
+        self.processor.external_req_ids[name] = [name]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(self.chunks):
+            await send({"type": "http.response.body", "body": CHUNK, "more_body": True})
+        del self.processor.request_states[name], self.processor.external_req_ids[name]
+        self.plugin.record(None, SimpleNamespace(finished_requests=[finished(name)]))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def finished(name: str) -> SimpleNamespace:
+    return SimpleNamespace(
+        request_id=name, finish_reason="stop", e2e_latency=1.0, queued_time=0.01, prefill_time=0.1, decode_time=0.8,
+        num_prompt_tokens=320, num_cached_tokens=256, num_generation_tokens=35, num_preemptions=0,
+    )  # fmt: skip
+
+
+async def receive():
+    return {"type": "http.request", "body": BODY, "more_body": False}
+
+
+async def send(message):
+    pass
+
+
+async def serve(app, engine: Engine) -> float:
+    """Serve some requests one after the other; returns microseconds a request."""
+    began = time.perf_counter()
+    for _ in range(REQUESTS):
+        scope = {
+            "type": "http", "method": "POST", "path": "/v1/chat/completions", "root_path": "", "app": engine,
+            "headers": list(HEADERS), "state": {}, "server": ("127.0.0.1", 8000),
+        }  # fmt: skip
+        await app(scope, receive, send)
+    return (time.perf_counter() - began) / REQUESTS * 1e6
+
+
+def added(chunks: int, exporter: Exporter) -> tuple[float, float]:
+    """Median microseconds a request without and with the middleware."""
+    engine = Engine(chunks, FleetmeterStatLogger(finished=exporter.finished))
+    wrapped = FleetmeterMiddleware(engine, exporter)
+
+    async def measure() -> tuple[list[float], list[float]]:
+        bare, measured = [], []
+        for _ in range(ROUNDS):
+            bare.append(await serve(engine, engine))
+            measured.append(await serve(wrapped, engine))
+            exporter.finished = FinishedRows()
+            engine.plugin = FleetmeterStatLogger(finished=exporter.finished)
+        return bare, measured
+
+    bare, measured = asyncio.run(measure())
+    return statistics.median(bare), statistics.median(measured)
+
+
+def step_cost() -> float:
+    """Median microseconds of `record` for an engine step in which nothing finished."""
+    plugin = FleetmeterStatLogger(finished=FinishedRows())
+    iteration = SimpleNamespace(finished_requests=[])
+    costs = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        for _ in range(10_000):
+            plugin.record(None, iteration, mm_cache_stats=None, engine_idx=0)
+        costs.append((time.perf_counter() - began) / 10_000 * 1e6)
+    return statistics.median(costs)
+
+
+def encoding_cost(spans: list) -> float:
+    """Median microseconds a span to encode, in the sending thread."""
+    costs = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        encode_spans(spans).SerializeToString()
+        costs.append((time.perf_counter() - began) / len(spans) * 1e6)
+    return statistics.median(costs)
+
+
+def main() -> None:
+    nowhere = Nowhere()
+    queue = SpanQueue(nowhere, limit=100_000, interval_seconds=3600, patience_seconds=0)
+    exporter = Exporter(ExporterConfig(replica="bench"), ApiKeys(None, now=time.monotonic), queue)
+    extra = {}
+    for chunks in CHUNK_COUNTS:
+        bare, measured = added(chunks, exporter)
+        extra[chunks] = measured - bare
+        print(f"{chunks:4d} chunks: {bare:8.1f} us without, {measured:8.1f} us with: {measured - bare:6.1f} us added")
+    few, many = CHUNK_COUNTS[0], CHUNK_COUNTS[-1]
+    per_chunk = (extra[many] - extra[few]) / (many - few)
+    print(f"a request {extra[few] - few * per_chunk:.1f} us + {per_chunk:.2f} us a chunk")
+    print(f"an engine step {step_cost():.2f} us")
+    queue.close(5)
+    print(f"encoding in the sending thread {encoding_cost(nowhere.last):.1f} us a span")
+
+
+if __name__ == "__main__":
+    main()
