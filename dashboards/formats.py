@@ -60,7 +60,7 @@ def usd(value: Decimal | None, *, places: int = 2, absent: str = ABSENT, currenc
 
 
 def change(now: float | None, before: float | None) -> str | int | None:
-    """Write a relative change for a tile: `+588%`, the number 0 for none, None where there is nothing to compare.
+    """Write a relative change for a tile: `+588%`, `×17`, 0 for none, None where nothing compares.
 
     From zero on, a change has no percentage: `from 0`.
     """
@@ -68,6 +68,8 @@ def change(now: float | None, before: float | None) -> str | int | None:
         return None
     if before == 0:
         return "from 0" if now > 0 else 0
+    if now / before >= 11:
+        return f"×{now / before:,.0f}"
     percent = round((now / before - 1) * 100)
     return f"{percent:+,}%" if percent else 0
 

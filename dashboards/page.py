@@ -84,12 +84,26 @@ def live_page(
     live = bool(st.session_state.get("live")) if "live" in st.session_state else st.query_params.get("live") == "true"
 
     def run() -> None:
-        view = _open(title, badges, ranges, models, controls)
-        if bool(st.session_state.get("live")) != live:
-            st.rerun()
-        body(view)
+        with panels.Panel(border=False):
+            view = opened(title, badges, ranges, models, controls)
+            if view is None:
+                return
+            if bool(st.session_state.get("live")) != live:
+                st.rerun()
+            body(view)
 
     st.fragment(run, run_every=seconds if live else None)()
+
+
+def opened(*arguments: Any) -> View | None:
+    """Draw the header; where the source does not answer, say what to do about it instead."""
+    try:
+        return _open(*arguments)
+    except Exception as error:
+        if getattr(error, "exit_code", None) is None:
+            raise
+        st.markdown(DOWN.format(problem=panels.escape(str(error))))
+        return None
 
 
 def _open(
@@ -98,8 +112,11 @@ def _open(
     ranges: bool,
     models: bool,
     controls: Callable[[datetime, datetime], Any] | None,
-) -> View:
-    first, last = available()
+) -> View | None:
+    first, last = reads.extent()
+    if first is None or last is None:
+        st.markdown(EMPTY.format(url=reads.current().collector_url))
+        return None
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.subheader(title, anchor=False, width="content")
         freshness = st.container(width="content")
@@ -141,22 +158,6 @@ def choose_range() -> str | None:
         on_change=forget_zoom,
     )
     return chosen
-
-
-def available() -> tuple[datetime, datetime]:
-    """Return the first and the last arrival; where there is none, or no source, say what to do and stop the page."""
-    try:
-        first, last = reads.extent()
-    except Exception as error:
-        if getattr(error, "exit_code", None) is None:
-            raise
-        st.markdown(DOWN.format(problem=panels.escape(str(error))))
-        st.stop()
-    if first is None or last is None:
-        st.markdown(EMPTY.format(url=reads.current().collector_url))
-        st.stop()
-        raise AssertionError("st.stop() ends the run")
-    return first, last
 
 
 def choose_model() -> str | None:

@@ -23,6 +23,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 KEEP_SECONDS = 60
+KEEP_LONG_SECONDS = 300
 
 
 def current() -> DashboardsConfig:
@@ -51,16 +52,22 @@ def _kept(of: str, name: str, arguments: tuple[Any, ...], options: dict[str, Any
     return _READS[name](client(of), *arguments, **options)
 
 
+@st.cache_data(ttl=KEEP_LONG_SECONDS, max_entries=64, show_spinner=False)  # type: ignore[untyped-decorator]
+def _kept_long(of: str, name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    return _READS[name](client(of), *arguments, **options)
+
+
 _READS: dict[str, Callable[..., Any]] = {}
 
 
-def shared(read: Callable[Concatenate[Client, P], R]) -> Callable[P, R]:
-    """Let all sessions share a read; the client is filled in."""
+def shared(read: Callable[Concatenate[Client, P], R], *, long: bool = False) -> Callable[P, R]:
+    """Let all sessions share a read; the client is filled in. `long` is for what moves slowly and costs much."""
     name = f"{read.__module__}.{read.__qualname__}"
     _READS[name] = read
+    keep = _kept_long if long else _kept
 
     def ask(*arguments: P.args, **options: P.kwargs) -> R:
-        answer: R = _kept(source(), name, arguments, options)
+        answer: R = keep(source(), name, arguments, options)
         return answer
 
     return ask
@@ -78,8 +85,8 @@ trace = shared(latency.trace)
 events_between = shared(latency.events_between)
 slo_statuses = shared(slo.slo_statuses)
 budget_history = shared(slo.budget_history)
-cost_report = shared(cost.cost_report)
-budgets_used = shared(cost.budgets_used)
+cost_report = shared(cost.cost_report, long=True)
+budgets_used = shared(cost.budgets_used, long=True)
 drift_scan = shared(drift.drift_scan)
 drift_samples = shared(drift.drift_samples)
 spread_of = shared(spread.spread)

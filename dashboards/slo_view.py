@@ -116,11 +116,11 @@ def budget_table(found: Sequence[SloStatus], *, key: str) -> None:
             rows, schema={"slo": pl.String, "bar": pl.Float64, "left": pl.String, "burn": pl.String, "empty": pl.String}
         ),
         {
-            "slo": config.TextColumn("SLO", width=140),
-            "bar": config.ProgressColumn("Budget", min_value=0.0, max_value=1.0, format=" ", color="auto", width=55),
-            "left": config.TextColumn("Left", width=58, alignment="right"),
-            "burn": config.TextColumn("Burn 1 h", width=66, alignment="right"),
-            "empty": config.TextColumn("Empty in", width=72, alignment="right"),
+            "slo": config.TextColumn("SLO", width=168),
+            "bar": config.ProgressColumn("Left", min_value=0.0, max_value=1.0, format=" ", color="auto", width=52),
+            "left": config.TextColumn("", width=52, alignment="right"),
+            "burn": config.TextColumn("Burn 1 h", width=64, alignment="right"),
+            "empty": config.TextColumn("Empty", width=60, alignment="right"),
         },
         key=key,
         alt="Error budgets, worst first",

@@ -107,3 +107,8 @@ def round_up(moment: datetime, seconds: int) -> datetime:
     rest = moment - datetime(1970, 1, 1)
     step = timedelta(seconds=seconds)
     return moment + (-rest % step)
+
+
+def round_down(moment: datetime, seconds: int) -> datetime:
+    """Round a time down to a multiple of so many seconds since midnight 1970."""
+    return moment - (moment - datetime(1970, 1, 1)) % timedelta(seconds=seconds)

@@ -72,13 +72,13 @@ def strip(view: View) -> None:
             "alert": config.TextColumn("Alert", width=190),
             "scope": config.TextColumn("Scope", width=130),
             "since": config.TextColumn("Since", width=70, alignment="right"),
-            "summary": config.TextColumn("Summary", width=430),
-            "told": config.TextColumn("Told", width=90),
+            "summary": config.TextColumn("Summary", width=385),
+            "told": config.TextColumn("Told", width=80),
             "chart": config.ButtonColumn(
-                "", type="tertiary", width=60, key="alert-chart", on_click=lambda: to_chart(found, now)
+                "", type="tertiary", width=75, key="alert-chart", on_click=lambda: to_chart(found, now)
             ),
             "trace": config.ButtonColumn(
-                "", type="tertiary", width=95, key="alert-trace", on_click=lambda: to_trace(found)
+                "", type="tertiary", width=80, key="alert-trace", on_click=lambda: to_trace(found)
             ),
             "runbook": config.LinkColumn("", display_text="runbook", width=75),
         },
@@ -98,8 +98,8 @@ def row_of(alert: AlertView, now: datetime) -> dict[str, Any]:
         "since": formats.age((now - alert.since).total_seconds()),
         "summary": alert.summary,
         "told": told(alert),
-        "chart": "chart",
-        "trace": "worst trace" if alert.trace_ids else None,
+        "chart": ":material/show_chart: chart",
+        "trace": ":material/account_tree: worst" if alert.trace_ids else None,
         "runbook": alert.links.get("runbook"),
     }
 

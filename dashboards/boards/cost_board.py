@@ -15,6 +15,7 @@ from dashboards.page import View
 from dashboards.panels import Panel, Tile
 from dashboards.spend_view import Month
 from dashboards.status import Status, limits
+from dashboards.window import round_down
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from analytics.cost import CostReport
 
 CHART_HEIGHT = 330
+COUNTED_EVERY = 300
+"""The month is counted up to a multiple of so many seconds, so that sessions share the work."""
 CENT = Decimal("0.01")
 
 
@@ -68,7 +71,7 @@ def controls(first: datetime, now: datetime) -> tuple[Month, str]:
         bind="query-params",
         label_visibility="collapsed",
     )
-    month = spend_view.month_of(months.get(chosen) or next(iter(months.values())), now)
+    month = spend_view.month_of(months.get(chosen) or next(iter(months.values())), round_down(now, COUNTED_EVERY))
     st.download_button(
         "CSV",
         data=lambda: download(month),

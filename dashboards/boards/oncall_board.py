@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from analytics.latency import FleetSummary
 
 MARKED_KINDS = ("deploy", "restart", "config_change", "xid", "scale")
-SIDE_CHART_HEIGHT = 300
+SIDE_CHART_HEIGHT = 330
+MOST_CHANGES = 3
 
 
 def show() -> None:
@@ -40,6 +41,7 @@ def body(view: View) -> None:
     left, right = st.columns([2, 1], gap="small")
     with left, Panel():
         linked_chart(view)
+        changes(view)
     with right:
         with Panel("Error budgets"):
             slo_view.budget_table(slo_view.statuses(view.now, view.model), key="oncall-budgets")
@@ -171,11 +173,28 @@ def linked_chart(view: View) -> None:
             page.zoom(start, end)
 
 
+def events(view: View) -> list[dict[str, Any]]:
+    """What changed in the window: deploys, restarts, faults; the latest first."""
+    found = reads.events_between(view.window.start, view.window.end, model=view.model).to_dicts()
+    return [row for row in reversed(found) if row["kind"] in MARKED_KINDS]
+
+
 def marks(view: View) -> list[Mark]:
-    """What changed in the window: deploys, restarts, faults."""
-    window = view.window
-    events = reads.events_between(window.start, window.end, model=view.model)
-    return [Mark(row["occurred_at"], row["title"]) for row in events.to_dicts() if row["kind"] in MARKED_KINDS]
+    """The same, for the chart: a word each."""
+    return [Mark(row["occurred_at"], row["kind"].replace("_", " ")) for row in events(view)]
+
+
+def changes(view: View) -> None:
+    """The same as lines of text below the chart: what changed."""
+    found = events(view)
+    for row in found[:MOST_CHANGES]:
+        when = f"{row['occurred_at']:%b %d %H:%M}"
+        what = panels.escape(f"{when} · {row['kind'].replace('_', ' ')} · {row['title']}")
+        st.markdown(f":gray[:material/change_history: {what}]")
+    if not found:
+        panels.quiet(":material/change_history: No deploy, restart, configuration change or fault in this window.")
+    elif len(found) > MOST_CHANGES:
+        panels.quiet(f"and {len(found) - MOST_CHANGES} more before")
 
 
 def bands(view: View) -> list[Band]:

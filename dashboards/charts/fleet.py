@@ -26,6 +26,7 @@ class Mark:
 
     at: datetime
     title: str
+    """A word; what exactly happened stands in the table below the chart."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def fleet_chart(
                 grid, one, index, latency if one.column in latency.columns else engine, palette, bucket_seconds
             )
             if number == 0:
-                drawn |= _overlays(marks, bands, palette, named=index == 0)
+                drawn |= _overlays(marks, bands, palette, named=apart(marks, start, end) if index == 0 else ())
             if one.column == "ttft_p95_seconds" and ttft_threshold_seconds is not None:
                 text = f"SLO {ttft_threshold_seconds:g} s"
                 drawn["markLine"] = axes.threshold_line(ttft_threshold_seconds, text, palette.page)
@@ -190,16 +191,29 @@ def _line(grid: Grid, one: Line, index: int, frame: pl.DataFrame, palette: Palet
     return axes.line(one.name, data, colour, shade=one.shade, unit=grid.unit, xAxisIndex=index, yAxisIndex=index)
 
 
-def _overlays(marks: Sequence[Mark], bands: Sequence[Band], palette: Palette, *, named: bool) -> Option:
+def apart(marks: Sequence[Mark], start: datetime, end: datetime) -> list[Mark]:
+    """The marks that can be named without their names touching: an eighth of the axis apart, the latest first."""
+    named: list[Mark] = []
+    for mark in sorted(marks, key=lambda mark: mark.at, reverse=True):
+        if not named or named[-1].at - mark.at >= (end - start) / 8:
+            named.append(mark)
+    return named
+
+
+def _overlays(marks: Sequence[Mark], bands: Sequence[Band], palette: Palette, *, named: Sequence[Mark]) -> Option:
     overlays: Option = {}
     if marks:
         overlays["markLine"] = {
             "silent": True,
             "symbol": "none",
             "lineStyle": {"type": "dotted", "color": palette.quiet, "width": 1.2},
-            "label": {"show": named, "position": "end", "color": palette.text, "fontSize": 10, "distance": 2},
+            "label": {"show": False, "position": "end", "color": palette.text, "fontSize": 10, "distance": 2},
             "data": [
-                {"xAxis": axes.milliseconds(mark.at), "name": mark.title, "label": {"formatter": mark.title}}
+                {
+                    "xAxis": axes.milliseconds(mark.at),
+                    "name": mark.title,
+                    "label": {"show": mark in named, "formatter": mark.title},
+                }
                 for mark in marks
             ],
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -101,9 +102,9 @@ def budget_burn_down(
         "yAxis": axes.value_axis(
             palette,
             "Budget left %",
-            min=least if least >= 0 else round(least * 1.05),
+            min=least if least >= 0 else math.floor(least / 50) * 50,
             max=100,
-            interval=25 if least >= 0 else None,
+            interval=25 if least >= 0 else 50 if least > -300 else None,
         ),
         "series": [line],
     }
