@@ -1,0 +1,127 @@
+from datetime import datetime, timedelta
+
+import pytest
+
+from analytics.bill import InvoiceLine, Rate, ReplicaInterval, bill_of
+from analytics.errors import CurrencyError
+
+DAY = datetime(2026, 11, 1)
+HOUR = timedelta(hours=1)
+
+
+def replica(
+    name="r", begins=DAY, ends=None, *, model="m", provider=None, region=None, purchase=None, gpu="H100", gpus=1
+):
+    return ReplicaInterval(name, begins, ends, model, provider, region, purchase, gpu, gpus)
+
+
+def rate(
+    units=3600, begins=DAY, ends=None, *, gpu="H100", provider=None, region=None, purchase=None, currency="USD", id="a"
+):
+    return Rate(id, gpu, provider, region, purchase, currency, units, begins, ends)
+
+
+def line(units, begins=DAY, ends=DAY + 4 * HOUR, *, replica=None, id="i", currency="USD"):
+    return InvoiceLine(id, begins, ends, replica, currency, units)
+
+
+def bill(replicas, rates, invoices=(), start=DAY, end=DAY + 4 * HOUR):
+    return bill_of(replicas, rates, invoices, start, end)
+
+
+def units(found):
+    return [(hour.replica, hour.hour_at.hour, hour.units) for hour in found.hours]
+
+
+def test_an_hour_costs_gpus_times_rate():
+    assert units(bill([replica(gpus=8)], [rate(100)], end=DAY + 2 * HOUR)) == [("r", 0, 800), ("r", 1, 800)]
+
+
+def test_the_running_hour_is_billed_up_to_now():
+    found = bill([replica()], [rate(100)], end=DAY + 1.25 * HOUR)
+    assert units(found) == [("r", 0, 100), ("r", 1, 25)]
+    assert found.hours[1].billed_microseconds == 900_000_000
+
+
+def test_an_hour_is_cut_where_price_or_inventory_change_and_rounded_once():
+    rates = [rate(100, ends=DAY + 0.5 * HOUR), rate(101, begins=DAY + 0.5 * HOUR, id="b")]
+    assert units(bill([replica()], rates, end=DAY + HOUR)) == [("r", 0, 101)]  # 50 + 50.5 rounds up once
+    grown = [replica(ends=DAY + 0.25 * HOUR), replica(begins=DAY + 0.25 * HOUR, gpus=3)]
+    assert units(bill(grown, [rate(100)], end=DAY + HOUR)) == [("r", 0, 250)]
+
+
+def test_of_overlapping_inventory_rows_the_later_one_holds():
+    rows = [replica(gpus=1), replica(begins=DAY + HOUR, gpus=2)]
+    assert units(bill(rows, [rate(100)], end=DAY + 2 * HOUR)) == [("r", 0, 100), ("r", 1, 200)]
+
+
+def test_the_most_specific_rate_holds_then_the_later_one():
+    rates = [
+        rate(1, id="any"),
+        rate(2, id="provider", provider="aws"),
+        rate(3, id="both", provider="aws", region="eu"),
+        rate(4, id="other", provider="gcp", region="eu", purchase="spot"),
+        rate(5, id="later", provider="aws", region="eu", begins=DAY + HOUR),
+    ]
+    found = bill([replica(provider="aws", region="eu", purchase="spot")], rates, end=DAY + 2 * HOUR)
+    assert [hour.units for hour in found.hours] == [3, 5]
+
+
+def test_gpu_time_without_a_rate_is_missing_and_not_free():
+    found = bill([replica(gpu="B200", gpus=2, region="eu")], [rate()], end=DAY + 4 * HOUR)
+    assert found.hours == ()
+    (gap,) = found.unpriced
+    assert gap.gpu_hours == 8
+    assert str(gap) == ("B200 of replica r (eu): no rate from 2026-11-01 00:00 to 2026-11-01 04:00 (8.0 GPU-hours)")
+
+
+def test_neighbouring_gaps_are_told_as_one():
+    rates = [rate(ends=DAY + HOUR, gpu="L4", id="b"), rate(begins=DAY + 2 * HOUR, ends=DAY + 3 * HOUR)]
+    gaps = bill([replica()], rates).unpriced
+    assert [(g.interval.valid_from.hour, g.interval.valid_to.hour) for g in gaps] == [(0, 2), (3, 4)]
+
+
+@pytest.mark.parametrize("missing", [{"gpu": None}, {"gpus": None}])
+def test_an_inventory_row_without_gpus_can_not_be_priced(missing):
+    (gap,) = bill([replica(**missing)], [rate()]).unpriced
+    assert gap.gpu_hours is None
+    assert "not in the inventory" in str(gap)
+
+
+def test_an_invoice_line_beats_the_rate_where_it_covers():
+    found = bill([replica()], [rate(100)], [line(7, DAY + HOUR, DAY + 3 * HOUR, replica="r")])
+    assert units(found) == [("r", 0, 100), ("r", 1, 3), ("r", 2, 4), ("r", 3, 100)]
+
+
+def test_a_fleet_line_is_spread_by_gpu_time_and_adds_up():
+    fleet = [replica("a", gpus=1), replica("b", gpus=2, ends=DAY + 2 * HOUR)]
+    found = bill(fleet, [], [line(1001)])
+    assert found.units == 1001
+    assert sum(hour.units for hour in found.hours if hour.replica == "b") == pytest.approx(500, abs=2)
+
+
+def test_an_invoice_is_spread_the_same_whatever_range_is_asked_for():
+    invoice = line(1000, DAY, DAY + 7 * HOUR)
+    whole = units(bill([replica()], [], [invoice], end=DAY + 7 * HOUR))
+    parts = [
+        cell
+        for hour in range(7)
+        for cell in units(bill([replica()], [], [invoice], start=DAY + hour * HOUR, end=DAY + (hour + 1) * HOUR))
+    ]
+    assert parts == whole
+    assert sum(amount for *_, amount in whole) == 1000
+
+
+def test_a_line_for_an_unknown_replica_is_still_billed():
+    found = bill([], [], [line(10, replica="ghost"), line(5, id="j")])
+    assert sum(hour.units for hour in found.hours if hour.replica == "ghost") == 10
+    assert found.units == 15
+
+
+def test_a_credit_lowers_the_bill():
+    assert bill([replica()], [], [line(100), line(-30, id="j")]).units == 70
+
+
+def test_currencies_are_never_added():
+    with pytest.raises(CurrencyError, match="EUR, USD"):
+        bill([replica("a"), replica("b", gpu="L4")], [rate(), rate(gpu="L4", currency="EUR", id="b")])
