@@ -299,8 +299,9 @@ def reason_of(
     assert found.current_median is not None and found.reference_median is not None and q_value is not None
     change = change_of(metric, found.reference_median, found.current_median)
     if drifted:
-        multiple = f"{found.statistic / found.usual_effect:.1f}×" if found.usual_effect else "above"
-        return f"{change}, {multiple} the largest day-over-day change"
+        if not found.usual_effect:
+            return f"{change}, in a stream that never changed from day to day"
+        return f"{change}, {found.statistic / found.usual_effect:.1f}× the largest day-over-day change"
     if q_value > settings.false_discovery_ratio:
         return f"{change}: may be chance (q = {q_value:.2g})"
     return f"{change}: usual for this stream (effect {found.statistic:.2f}, drift above {found.effect_threshold:.2f})"

@@ -177,7 +177,7 @@ def events_between(client: Client, start: datetime, end: datetime, *, model: str
 
 def models(client: Client) -> list[str]:
     """Name the models that any request was for; requests that name none are "unknown"."""
-    names: list[str] = ask(client, "requests_models_fleet", since=None)["model"].to_list()
+    names: list[str] = ask(client, "requests_models_fleet", since=None, until=None)["model"].to_list()
     return names
 
 

@@ -81,7 +81,7 @@ def slo_statuses(client: Client, now: datetime, definitions: Sequence[SloDefinit
     if not definitions:
         return []
     since = now - timedelta(days=max(slo.window_days for slo in definitions))
-    present = ask(client, "requests_models_fleet", since=since)["model"].to_list()
+    present = ask(client, "requests_models_fleet", since=since, until=now)["model"].to_list()
     targets = [
         (number, model)
         for number, slo in enumerate(definitions)

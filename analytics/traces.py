@@ -61,7 +61,7 @@ def trace(client: Client, trace_id: str) -> pl.DataFrame:
 
 def request_row(request: dict[str, Any]) -> dict[str, Any]:
     """Make the waterfall row of a request."""
-    extra = {entry["key"]: entry["value"] for entry in request["attributes"] or []}
+    extra = mapping(request["attributes"])
     shown = {key: request[key] for key in SHOWN if request[key] is not None}
     return {
         "span_id": request["span_id"],
@@ -74,6 +74,13 @@ def request_row(request: dict[str, Any]) -> dict[str, Any]:
         "outcome": request["outcome"],
         "attributes": json.dumps({**extra, **shown}),
     }
+
+
+def mapping(attributes: dict[str, str] | list[dict[str, str]] | None) -> dict[str, str]:
+    """Return a MAP column's value as a dict; polars before 2.1 hands it over as a list of key and value."""
+    if isinstance(attributes, list):
+        return {entry["key"]: entry["value"] for entry in attributes}
+    return attributes or {}
 
 
 def length_seconds(request: dict[str, Any]) -> float | None:

@@ -1,0 +1,74 @@
+import dataclasses
+from datetime import timedelta
+
+import polars as pl
+import pytest
+
+from analytics import latency
+from analytics.errors import AnalyticsError
+from analytics.latency import FleetSummary
+
+
+def test_percentiles_are_those_of_the_raw_rows(store, now):
+    values = [0.1 * serial for serial in range(1, 101)]
+    store.requests(*({"ttft_seconds": value, "model": "m"} for value in values))
+    (row,) = latency.latency_buckets(store.client, now, now + timedelta(minutes=1)).to_dicts()
+    exact = pl.Series(values)
+    for percent in (50, 95, 99):
+        assert row[f"ttft_p{percent}_seconds"] == pytest.approx(exact.quantile(percent / 100, "linear"))
+
+
+def test_buckets_by_model_add_up_to_those_of_all(store, now):
+    store.requests(*({"model": name, "input_tokens": 10} for name in "mnn"))
+    by_model = latency.latency_buckets(store.client, now, now + timedelta(minutes=1))
+    of_all = latency.latency_buckets(store.client, now, now + timedelta(minutes=1), by_model=False)
+    assert by_model.select("model", "requests_count").rows() == [("m", 1), ("n", 2)]
+    assert of_all.select("model", "requests_count", "input_tokens").rows() == [(None, 3, 30)]
+
+
+@pytest.mark.parametrize("read", [latency.latency_buckets, latency.engine_buckets])
+def test_a_bucket_of_no_length_is_refused(store, now, read):
+    with pytest.raises(AnalyticsError, match="1 s or more, not 0"):
+        read(store.client, now, now, bucket_seconds=0)
+
+
+def test_summary_of_nothing_is_none_and_no_zero(store, now):
+    summary = latency.fleet_summary(store.client, now - timedelta(hours=1), now)
+    assert summary == FleetSummary(0, 0.0, *[None] * 6)
+    assert latency.fleet_summary(store.client, now, now).requests_per_second is None
+
+
+def test_summary_counts_per_second(store, now):
+    store.requests(*[{"model": "m"}] * 30, {"model": "m", "outcome": "error"}, {"model": "n"})
+    summary = latency.fleet_summary(store.client, now, now + timedelta(seconds=31), model="m")
+    assert summary.requests_count == 31
+    assert summary.requests_per_second == 1
+    assert summary.error_ratio == pytest.approx(1 / 31)
+
+
+def test_page_has_all_columns_and_refuses_an_unknown_order(store, now):
+    store.requests({"model": "m", "attributes": None})
+    page = latency.requests_page(store.client, now, now + timedelta(seconds=1), order="e2e_seconds")
+    assert {"trace_id", "attributes", "received_at", "reasoning_tokens"} <= set(page.columns)
+    with pytest.raises(AnalyticsError, match="'cost'; take one of ttft_seconds"):
+        latency.requests_page(store.client, now, now, order="cost")
+
+
+def test_lists_and_extent(store, now):
+    assert latency.models(store.client) == latency.teams(store.client) == []
+    assert latency.extent(store.client) == (None, None)
+    store.requests({"model": "m", "team": "x"}, {"started_at": now + timedelta(hours=1)})
+    assert latency.models(store.client) == ["m", "unknown"]
+    assert latency.teams(store.client) == ["x"]
+    assert latency.extent(store.client) == (now, now + timedelta(hours=1))
+
+
+def test_events_and_replicas_of_an_empty_store_are_empty(store, now):
+    assert latency.events_between(store.client, now, now + timedelta(hours=1)).is_empty()
+    assert latency.replica_table(store.client, now, now + timedelta(hours=1)).is_empty()
+    assert latency.engine_buckets(store.client, now, now + timedelta(hours=1)).is_empty()
+
+
+def test_summary_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        FleetSummary(0, *[None] * 7).requests_count = 1
