@@ -1,4 +1,4 @@
-"""A small seeded fleet written straight into a data file: three models, six replicas, four teams, one slow hour at the end."""
+"""A small seeded fleet in a data file: three models, six replicas, four teams, one slow hour at the end."""
 
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -140,13 +140,15 @@ def metrics(generator, end, hours) -> tuple[pa.Table, pa.Table]:
         for replica in replicas_of(model):
             for name, level in names.items():
                 identity = len(series) + 1
-                series.append({"series_id": identity, "name": name, "kind": "gauge", "model": model, "replica": replica})
+                named = {"name": name, "model": model, "replica": replica, "labels": [("replica", replica)]}
+                series.append({"series_id": identity, "kind": "gauge", **named})
                 for moment in times:
                     slow = model == SLOW_MODEL and moment >= end - SLOW_FROM
                     factor = {"infer.engine.requests_waiting": 60.0, "up": 1.0}.get(name, 1.9) if slow else 1.0
                     noise = 1.0 if name == "up" else float(generator.normal(1, 0.05))
                     points.append({"series_id": identity, "observed_at": moment, "value": level * factor * noise})
-    return pa.Table.from_pylist(series), typed(points, {"observed_at": TIMESTAMP})
+    labels = {"labels": pa.map_(pa.string(), pa.string())}
+    return typed(series, labels), typed(points, {"observed_at": TIMESTAMP})
 
 
 def gpu_samples(generator, end, hours) -> pa.Table:
