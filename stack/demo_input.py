@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-from collector.client import HttpClient
-from collector.errors import RetryableError
+import httpx
+import pyarrow as pa
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+from collector.client import HttpClient
+from collector.errors import PermanentError, RetryableError
 
 T = TypeVar("T")
 CHUNK_ROWS = 100_000
-PROTOBUF = {"Content-Type": "application/x-protobuf"}
+PROTOBUF = "application/x-protobuf"
 PATIENCE_SECONDS = 120.0
 
 
@@ -38,10 +38,12 @@ class Door:
     otlp_url: str
     between: Callable[[], None]
     """Called between two tries; here the supervisor restarts what died."""
+    http: httpx.Client = field(default_factory=partial(httpx.Client, timeout=30.0))
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
         self.client.close()
+        self.http.close()
 
     def patiently(self, action: Callable[[], T]) -> T:
         """Try until the collector takes it.
@@ -63,10 +65,9 @@ class Door:
         """Land rows in chunks; return how many were new."""
         return sum(self.patiently(partial(self.client.land, table, part)) for part in chunks(rows))
 
-    def post(self, path: str, body: bytes, headers: dict[str, str]) -> None:
-        """Post one recorded or encoded body to the OTLP door (or, with a full address, to another)."""
-        url = path if path.startswith("http") else self.otlp_url + path
-        self.patiently(lambda: post_once(url, body, headers))
+    def post(self, url: str, body: bytes, content_type: str) -> None:
+        """Post one recorded or encoded body."""
+        self.patiently(partial(post_once, self.http, url, body, content_type))
 
 
 def chunks(rows: pa.Table) -> Iterator[pa.Table]:
@@ -75,19 +76,15 @@ def chunks(rows: pa.Table) -> Iterator[pa.Table]:
         yield rows.slice(start, CHUNK_ROWS)
 
 
-def post_once(url: str, body: bytes, headers: dict[str, str]) -> None:
+def post_once(http: httpx.Client, url: str, body: bytes, content_type: str) -> None:
     """Post once.
 
     Raises:
         RetryableError: the collector is away or full.
         PermanentError: it refused the body.
     """
-    import httpx
-
-    from collector.errors import PermanentError
-
     try:
-        answer = httpx.post(url, content=body, headers=headers, timeout=30.0)
+        answer = http.post(url, content=body, headers={"Content-Type": content_type})
     except httpx.HTTPError as error:
         raise RetryableError(f"no collector answers at {url} ({error})") from error
     if answer.status_code in (408, 429, 502, 503, 504):
@@ -115,7 +112,7 @@ class LiveFleet:
 
         due = self._stream.pull(now)
         for body in to_otlp(due.pop("requests")):
-            door.post("/v1/traces", body, PROTOBUF)
+            door.post(f"{door.otlp_url}/v1/traces", body, PROTOBUF)
         land_past(door, due)
 
 
@@ -134,9 +131,26 @@ def replay_recording(door: Door, now: datetime) -> int:
     for arrival in arrived:
         if arrival.kind == recording.TRACES:
             body = recording.shift_traces(arrival.body, delta_ns, fresh=now.isoformat())
-            door.post("/v1/traces", body, PROTOBUF)
+            door.post(f"{door.otlp_url}/v1/traces", body, PROTOBUF)
         else:
             observed_at = datetime.fromtimestamp((began_ns + delta_ns) / 1e9 + arrival.offset_seconds, UTC)
             where = urlencode({"target": "recording", "observed_at": observed_at.isoformat()})
-            door.post(f"{door.client.url}/api/v1/scrapes?{where}", arrival.body, {"Content-Type": "text/plain"})
+            door.post(f"{door.client.url}/api/v1/scrapes?{where}", arrival.body, "text/plain")
+    started_at = now - timedelta(seconds=arrived[-1].offset_seconds)
+    for table, row in recorded_inventory(started_at.replace(minute=0, second=0, microsecond=0)).items():
+        door.land(table, pa.Table.from_pylist([row]))
     return len(arrived)
+
+
+def recorded_inventory(valid_from: datetime) -> dict[str, dict[str, Any]]:
+    """The inventory and the price of the recorded server, so that its cost is no gap: two CPU cores, no GPU.
+
+    The price is that of a small cloud machine, an invented 0.08 USD an hour.
+    """
+    server = {"replica": "tiny-qwen3-0", "model": "tiny-qwen3", "engine": "vllm", "engine_version": "0.32.0"}
+    place = {"deployment": "tiny-qwen3", "gpu_type": "cpu-2-cores", "gpu_count": 1, "purchase_type": "on_demand"}
+    price = {"gpu_type": "cpu-2-cores", "currency": "USD", "gpu_hour_units": 80_000_000, "origin": "sample price"}
+    return {
+        "replicas": {**server, **place, "valid_from": valid_from},
+        "rate_cards": {**price, "rate_id": "demo-cpu-2-cores", "valid_from": valid_from},
+    }

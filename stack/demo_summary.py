@@ -63,8 +63,10 @@ def cost_lines(client: Client, now: datetime) -> dict[str, Any]:
     return {
         "day": str(today - timedelta(days=1)),
         "bill_usd": str(units_to_usd(report.bill_units)),
-        "parts_usd": {str(part["team"]): str(units_to_usd(int(part["amount_units"]))) for part in parts},
-        "parts_sum_to_the_bill": sum(int(part["amount_units"]) for part in parts) == report.bill_units,
+        "parts_usd": {
+            str(part["team"] or part["bucket"]): str(units_to_usd(int(part["amount_units"]))) for part in parts
+        },
+        "parts_sum_to_the_bill": sum(part["amount_units"] for part in parts) == report.bill_units,
         "unpriced": list(report.unpriced),
     }
 

@@ -81,7 +81,7 @@ def test_a_collector_killed_during_the_replay_loses_and_doubles_nothing(tmp_path
         land_past(door, past)
         bodies = to_otlp(requests)
         for number, body in enumerate(bodies):
-            door.post("/v1/traces", body, PROTOBUF)
+            door.post(f"{door.otlp_url}/v1/traces", body, PROTOBUF)
             if number in (3, len(bodies) // 2, len(bodies) - 1):
                 os.kill(supervisor.pid("collector"), signal.SIGKILL)
         expected = {"n": requests.num_rows, "keys": requests.num_rows, "tokens": token_sum(requests)}
