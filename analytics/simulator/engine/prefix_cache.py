@@ -12,21 +12,21 @@ from analytics.simulator.engine.layout import compiled
 
 
 @compiled
-def unlink(w, r, s):  # type: ignore[no-untyped-def]
-    """Take a segment out of the LRU list."""
-    o, n = w.seg[r, s].older, w.seg[r, s].newer
-    w.seg[r, o].newer = n
-    w.seg[r, n].older = o
+def unlink(row, s):  # type: ignore[no-untyped-def]
+    """Take a segment out of the LRU list of one replica's row of segments."""
+    o, n = row[s].older, row[s].newer
+    row[o].newer = n
+    row[n].older = o
 
 
 @compiled
-def link_newest(w, r, s):  # type: ignore[no-untyped-def]
+def link_newest(row, s):  # type: ignore[no-untyped-def]
     """Put a segment at the recently used end."""
-    end = w.seg.shape[1] - 1
-    o = w.seg[r, end].older
-    w.seg[r, s].older, w.seg[r, s].newer = o, end
-    w.seg[r, o].newer = s
-    w.seg[r, end].older = s
+    end = row.shape[0] - 1
+    o = row[end].older
+    row[s].older, row[s].newer = o, end
+    row[o].newer = s
+    row[end].older = s
 
 
 @compiled
@@ -45,7 +45,7 @@ def shrink(w, r):  # type: ignore[no-untyped-def]
         me.evictable -= cut
         excess -= cut
         if w.seg[r, s].cached == 0:
-            unlink(w, r, s)
+            unlink(w.seg[r], s)
 
 
 @compiled
@@ -57,7 +57,7 @@ def flush(w, r):  # type: ignore[no-untyped-def]
         s = w.seg[r, end].newer
         me.evictable -= w.seg[r, s].cached
         w.seg[r, s].cached = 0
-        unlink(w, r, s)
+        unlink(w.seg[r], s)
 
 
 @compiled
@@ -106,7 +106,7 @@ def admit(w, r, i, target, room):  # type: ignore[no-untyped-def]
         have = w.seg[r, s].cached
         if w.seg[r, s].uses == 0:
             if have > 0:
-                unlink(w, r, s)
+                unlink(w.seg[r], s)
                 me.evictable -= have
             me.pinned += have
         w.seg[r, s].uses += 1
@@ -141,4 +141,4 @@ def release(w, r, i, length):  # type: ignore[no-untyped-def]
         if w.seg[r, s].uses == 0 and w.seg[r, s].cached > 0:
             me.pinned -= w.seg[r, s].cached
             me.evictable += w.seg[r, s].cached
-            link_newest(w, r, s)
+            link_newest(w.seg[r], s)

@@ -11,9 +11,11 @@ from __future__ import annotations
 import numpy as np
 
 from analytics.simulator.engine.accounting import bin_of, mark, mark_tokens, sample, spend
-from analytics.simulator.engine.batch import finish_due, make_room, preempt, schedule, start_decoding
+from analytics.simulator.engine.batch import finish_due, make_room, schedule, start_decoding
 from analytics.simulator.engine.layout import compiled
 from analytics.simulator.engine.prefix_cache import shrink
+
+TAKEN, NOTHING, PREEMPTED = 0, 1, 2
 
 
 @compiled
@@ -71,17 +73,17 @@ def steps_until(first, growth, span, most):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def leap(w, r, until):  # type: ignore[no-untyped-def]
-    """Decode until a sequence ends, blocks run out, the hour ends or a step starts at or after `until`."""
+def leap(w, r, until, single):  # type: ignore[no-untyped-def]
+    """Decode until a sequence ends, blocks run out, the hour ends or a step starts at or after `until`.
+
+    Who was preempted comes back at the next step at the earliest, so one step is taken then (`single`).
+    """
     me = w.rep[r]
     lim = w.lim[0]
+    single = make_room(w, r) or single
     n = me.decoding
-    most = affordable(w, r, me.next_finish - me.steps)
-    if most < 1:
-        if me.running > 1:
-            preempt(w, r)
-            return
-        most = 1  # the last one alone may overrun the cache by its next block
+    most = affordable(w, r, 1 if single else me.next_finish - me.steps)
+    most = max(most, 1)  # the last one alone may overrun the cache by its next block
     factor = me.factor
     first = factor * (lim.step + lim.sequence * n + lim.context * me.context)
     growth = factor * lim.context * n
@@ -107,20 +109,18 @@ def leap(w, r, until):  # type: ignore[no-untyped-def]
 
 @compiled
 def mixed_step(w, r):  # type: ignore[no-untyped-def]
-    """One step with prefill in it; returns False where nothing could be scheduled."""
+    """One step with prefill in it; returns TAKEN, NOTHING to prefill, or NOTHING but somebody was PREEMPTED."""
     me = w.rep[r]
     lim = w.lim[0]
     preempted = make_room(w, r)
     decoding = me.decoding
     need = w.residues[r, (-me.steps) % lim.block_size] if decoding else 0
     me.pinned += need  # reserved first: running sequences go before the queue
+    running = me.running
     n = schedule(w, r, preempted)
-    if me.decoding != decoding:  # the begun prompt was preempted, or a decoding one was
-        me.pinned -= need
-        return True
     me.pinned -= need
     if n == 0:
-        return False
+        return PREEMPTED if preempted or me.running < running else NOTHING
     give_decode_blocks(w, r, 1)
     shrink(w, r)
     factor = me.factor
@@ -164,7 +164,7 @@ def mixed_step(w, r):  # type: ignore[no-untyped-def]
         start_decoding(w, r, i)
     if me.next_finish <= me.steps:
         finish_due(w, r, total)
-    return True
+    return TAKEN
 
 
 @compiled
@@ -191,9 +191,8 @@ def advance(w, r, until):  # type: ignore[no-untyped-def]
                 me.hour += 1
             me.clock = until
             return
-        if me.head >= 0 or me.partial >= 0:
-            if (me.partial >= 0 or (me.running < lim.max_seqs and may_admit(w, r))) and mixed_step(w, r):
-                continue
-            if me.running == 0:
-                continue
-        leap(w, r, until)
+        took = NOTHING
+        if me.partial >= 0 or (me.head >= 0 and me.running < lim.max_seqs and may_admit(w, r)):
+            took = mixed_step(w, r)
+        if took != TAKEN and me.running > 0:
+            leap(w, r, until, took == PREEMPTED)
