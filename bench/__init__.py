@@ -1,1 +1,1 @@
-"""Benchmarks: ratios and medians measured side by side, printed, never asserted."""
+"""Measurements, run by hand: `python -m bench NAME`. Ratios are measured side by side and never asserted in a test."""

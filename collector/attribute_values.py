@@ -6,10 +6,13 @@ import base64
 import json
 import math
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 MAX_TEXT_LENGTH = 16_384
 """Longer texts are cut: an attribute is a label, not a document."""
+
+INT64_END = 2**63
 
 CONTENT_PREFIXES = (
     "gen_ai.input.messages",
@@ -32,6 +35,7 @@ CONTENT_PREFIXES = (
 """Attributes of common instrumentations that carry prompts or completions: these are never stored."""
 
 
+@lru_cache(maxsize=4096)
 def is_content(name: str) -> bool:
     """Tell whether an attribute carries what people wrote or got: `gen_ai.prompt`, `gen_ai.prompt.0.content` …"""
     return name.startswith(CONTENT_PREFIXES) and any(
@@ -79,7 +83,7 @@ def as_text(value: Any) -> str:
 def as_str(value: Any) -> str | None:
     """Coerce to a non-empty string: numbers and booleans are written out, the rest does not fit."""
     if isinstance(value, str | bool | int | float):
-        return as_text(value).strip() or None
+        return (value if type(value) is str and len(value) < MAX_TEXT_LENGTH else as_text(value)).strip() or None
     return None
 
 
@@ -92,13 +96,15 @@ def as_first_str(value: Any) -> str | None:
 
 def as_count(value: Any) -> int | None:
     """Coerce to a whole number of things, 0 or more: "12" and 12.0 are 12; -1, 1.5, true and "many" do not fit."""
+    if type(value) is int and 0 <= value < INT64_END:
+        return value
     number = as_measure(value)
     if number is None or number != int(number):
         return None
     exact = (
         int(value) if isinstance(value, int) or (isinstance(value, str) and value.strip().isdecimal()) else int(number)
     )
-    return exact if exact < 2**63 else None
+    return exact if exact < INT64_END else None
 
 
 def as_measure(value: Any) -> float | None:

@@ -69,7 +69,7 @@ def decode_metrics(body: bytes, received_us: int) -> Decoded:
                         accepted += 1
                     except PermanentError as error:
                         rejected.append(Rejected(f"{metric.name or 'a metric'}: {error}", point.SerializeToString()))
-    return Decoded(rows.build(), accepted, tuple(rejected))
+    return Decoded({}, accepted, tuple(rejected), rows.build())
 
 
 def resource_labels(attributes: Any) -> dict[str, str]:

@@ -75,7 +75,7 @@ def rows_of_scrape(text: str, target: str, labels: Mapping[str, str], observed_u
             except PermanentError as error:
                 rejected.append(Rejected(f"{name}: {error}", repr((name, owners, lines)).encode()))
     rows.point(rows.series(UP, "gauge", "1", {**instance, **labels}), observed_us, 1.0 if up else 0.0)
-    return Decoded(rows.build(), rows.points_count, tuple(rejected))
+    return Decoded({}, rows.points_count, tuple(rejected), rows.build())
 
 
 def instance_of(target: str) -> str:

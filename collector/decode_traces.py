@@ -12,9 +12,9 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector.attribute_values import as_text, attribute_dict
-from collector.decoded import Decoded, Rejected, RowBuilder, built
+from collector.decoded import Decoded, Rejected, RowBuilder
 from collector.errors import PermanentError
-from collector.request_rows import is_request, request_row
+from collector.request_rows import Resource, is_request, request_row, sorted_resource
 
 EARLIEST_US = 946_684_800_000_000
 """2000-01-01: a span from before it has a broken clock or the wrong unit."""
@@ -58,7 +58,7 @@ def rows_of_traces(request: ExportTraceServiceRequest, received_us: int) -> Deco
     rejected: list[Rejected] = []
     accepted = 0
     for resource_spans in request.resource_spans:
-        resource = attribute_dict(resource_spans.resource.attributes)
+        resource = sorted_resource(attribute_dict(resource_spans.resource.attributes))
         for scope_spans in resource_spans.scope_spans:
             scope = scope_spans.scope.name
             for span in scope_spans.spans:
@@ -67,12 +67,10 @@ def rows_of_traces(request: ExportTraceServiceRequest, received_us: int) -> Deco
                     accepted += 1
                 except PermanentError as error:
                     rejected.append(Rejected(str(error), span.SerializeToString()))
-    return Decoded(built((requests, spans)), accepted, tuple(rejected))
+    return Decoded({}, accepted, tuple(rejected), (requests, spans))
 
 
-def place(
-    span: Any, scope: str, resource: dict[str, Any], received_us: int, requests: RowBuilder, spans: RowBuilder
-) -> None:
+def place(span: Any, scope: str, resource: Resource, received_us: int, requests: RowBuilder, spans: RowBuilder) -> None:
     """Add one span to the table that it belongs to.
 
     Raises:
@@ -83,7 +81,7 @@ def place(
     if is_request(span, scope, attributes):
         requests.add(request_row(span, frame, attributes, resource))
     else:
-        spans.add(span_row(span, scope, frame, attributes, resource))
+        spans.add(span_row(span, scope, frame, attributes, resource.attributes))
 
 
 def span_frame(span: Any, received_us: int) -> dict[str, Any]:

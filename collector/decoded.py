@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from collector.table_contracts import table_contracts
+
+BYTES_PER_ROW = 2000
+"""About what a row takes as Python objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,21 +24,56 @@ class Rejected:
     """Its bytes, for the dead-letter folder."""
 
 
+@dataclass(slots=True)
+class RowBuilder:
+    """Rows of one table as tuples. Making Arrow of them costs by column, so it is done once for many bodies."""
+
+    table: str
+    names: tuple[str, ...] = ()
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Add a row; every row names the same columns in the same order."""
+        if not self.names:
+            self.names = tuple(row)
+        self.rows.append(tuple(row.values()))
+
+    def build(self) -> pa.Table:
+        """Return the rows with the table's own types."""
+        schema = table_contracts()[self.table].schema
+        fields = [schema.field(name) for name in self.names]
+        arrays = [pa.array(values, one.type) for values, one in zip(zip(*self.rows, strict=True), fields, strict=True)]
+        return pa.Table.from_arrays(arrays, schema=pa.schema([pa.field(one.name, one.type) for one in fields]))
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """One request body, decoded."""
 
-    tables: Mapping[str, pa.Table]
-    """Rows by table; tables without rows are left out."""
+    arrow: Mapping[str, pa.Table] = field(default_factory=dict)
+    """Rows that are Arrow already, by table."""
     accepted_count: int = 0
     """How many spans or points became rows."""
     rejected: tuple[Rejected, ...] = ()
     """Those that did not."""
+    builders: tuple[RowBuilder, ...] = ()
+    """Rows that are not Arrow yet."""
 
     @property
     def rows_count(self) -> int:
         """Rows in all tables."""
-        return sum(table.num_rows for table in self.tables.values())
+        return sum(int(table.num_rows) for table in self.arrow.values()) + sum(len(one.rows) for one in self.builders)
+
+    @property
+    def held_bytes(self) -> int:
+        """About how much memory the rows take."""
+        pending = sum(len(one.rows) for one in self.builders)
+        return sum(int(table.nbytes) for table in self.arrow.values()) + pending * BYTES_PER_ROW
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """All rows by table as Arrow; tables without rows are left out."""
+        return merged_tables([self])
 
     @property
     def message(self) -> str:
@@ -45,28 +83,22 @@ class Decoded:
         return "; ".join(reasons[:3]) + more
 
 
-@dataclass(slots=True)
-class RowBuilder:
-    """Columns of one table, filled row by row."""
-
-    table: str
-    columns: dict[str, list[Any]] = field(default_factory=dict)
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Add a row that has every column that the first row had."""
-        if not self.columns:
-            self.columns = {name: [] for name in row}
-        for name, values in self.columns.items():
-            values.append(row[name])
-
-    def build(self) -> pa.Table:
-        """Return the rows with the table's own types."""
-        schema = table_contracts()[self.table].schema
-        fields = [schema.field(name) for name in self.columns]
-        arrays = [pa.array(self.columns[one.name], one.type) for one in fields]
-        return pa.Table.from_arrays(arrays, schema=pa.schema([pa.field(one.name, one.type) for one in fields]))
+def merged_tables(bodies: Sequence[Decoded]) -> dict[str, pa.Table]:
+    """Put the rows of many bodies together, one Arrow table a table."""
+    parts: dict[str, list[pa.Table]] = {}
+    for body in bodies:
+        for table, rows in body.arrow.items():
+            parts.setdefault(table, []).append(rows)
+    for builder in merged_builders(builder for body in bodies for builder in body.builders):
+        parts.setdefault(builder.table, []).append(builder.build())
+    return {table: pa.concat_tables(rows, promote_options="default") for table, rows in parts.items()}
 
 
-def built(builders: Iterable[RowBuilder]) -> dict[str, pa.Table]:
-    """Build every table that has rows."""
-    return {builder.table: builder.build() for builder in builders if builder.columns}
+def merged_builders(builders: Iterable[RowBuilder]) -> list[RowBuilder]:
+    """Put rows of one table with the same columns into one builder; those without rows are left out."""
+    merged: dict[tuple[str, tuple[str, ...]], RowBuilder] = {}
+    for builder in builders:
+        if builder.rows:
+            one = merged.setdefault((builder.table, builder.names), RowBuilder(builder.table, builder.names))
+            one.rows.extend(builder.rows)
+    return list(merged.values())

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from collector.bodies import decode_record_body
 from collector.dead_letters import DeadLetters
-from collector.decoded import Decoded, Rejected
+from collector.decoded import Decoded, Rejected, merged_tables
 from collector.errors import PermanentError, RetryableError, StoreFailedError
 from collector.self_metrics import SelfMetrics
 from collector.spool_records import Position, Record, Spooled
@@ -276,8 +276,7 @@ class Handed:
 def held_bytes(spooled: Spooled) -> int:
     """Return about how much memory a queued record holds: its body and its rows."""
     decoded = spooled.handed.decoded if spooled.handed else None
-    rows = sum(table.nbytes for table in decoded.tables.values()) if decoded else 0
-    return rows + (len(spooled.record.body) if spooled.record else 0)
+    return (decoded.held_bytes if decoded else 0) + (len(spooled.record.body) if spooled.record else 0)
 
 
 def let_go(spooled: Spooled) -> Spooled:
@@ -291,17 +290,19 @@ def entries_of(batch: list[Arrival]) -> tuple[list[tuple[str, pa.Table]], dict[i
 
     Returns:
         The entries (table, rows) to insert, and for each arrival's id the entries that are its own.
+
+    Raises:
+        PermanentError: a value is of no Arrow type, which no decoder should let through.
     """
     entries: list[tuple[str, pa.Table]] = []
     owners: dict[int, list[int]] = {}
-    shared: dict[str, list[pa.Table]] = {}
-    for arrival in batch:
-        owners[id(arrival)] = []
-        for table, rows in arrival.decoded.tables.items():
-            if arrival.landed is None:
-                shared.setdefault(table, []).append(rows)
-            else:
-                owners[id(arrival)].append(len(entries))
-                entries.append((table, rows))
-    entries.extend((table, pa.concat_tables(parts, promote_options="default")) for table, parts in shared.items())
+    try:
+        for arrival in batch:
+            if arrival.landed is not None:
+                own = list(arrival.decoded.tables.items())
+                owners[id(arrival)] = list(range(len(entries), len(entries) + len(own)))
+                entries += own
+        entries += merged_tables([arrival.decoded for arrival in batch if arrival.landed is None]).items()
+    except (pa.ArrowException, ArithmeticError, TypeError, ValueError) as error:
+        raise PermanentError(f"rows that are no Arrow: {error}") from error
     return entries, owners

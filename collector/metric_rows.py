@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
-
-from collector.decoded import RowBuilder, built
+from collector.decoded import RowBuilder
 from engine_exporter import semconv
 
 MODEL_LABELS = ("model", "model_name", "gen_ai.request.model", "gen_ai.response.model")
@@ -107,22 +105,20 @@ class MetricRows:
         """Points and histograms so far."""
         return len(self._points) + len(self._histograms)
 
-    def build(self) -> dict[str, pa.Table]:
-        """Return the tables that have rows; a series without any point is left out."""
-        builders = [RowBuilder(name) for name in ("metric_series", "metric_points", "metric_histograms")]
+    def build(self) -> tuple[RowBuilder, ...]:
+        """Return the rows; a series without any point is left out."""
+        series, points, histograms = (
+            RowBuilder(name) for name in ("metric_series", "metric_points", "metric_histograms")
+        )
         alive = {key[0] for key in self._points} | {key[0] for key in self._histograms}
         for identity, row in self._series.items():
             if identity in alive:
-                builders[0].add(row)
-        if self._points:
-            builders[1].columns = {
-                "series_id": [key[0] for key in self._points],
-                "observed_at": [key[1] for key in self._points],
-                "value": list(self._points.values()),
-            }
+                series.add(row)
+        points.names = ("series_id", "observed_at", "value")
+        points.rows = [(*key, value) for key, value in self._points.items()]
         for row in self._histograms.values():
-            builders[2].add(row)
-        return built(builders)
+            histograms.add(row)
+        return series, points, histograms
 
 
 def first_label(labels: Mapping[str, str], names: Sequence[str]) -> str | None:

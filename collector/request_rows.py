@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from collector.attribute_values import COERCIONS, as_count, as_measure, as_text
@@ -29,8 +31,70 @@ MODES = frozenset(mode.value for mode in semconv.Mode)
 INTEGER_COLUMNS = frozenset({"gpu_count", "preemptions_count"})
 INTEGER_LIMIT = 2**31
 REPLICA_FALLBACKS = ("service.instance.id", "host.name")
-BOOKKEEPING_PREFIXES = ("telemetry.", "process.", "vllm.process_")
+SENDER_PREFIXES = ("telemetry.", "process.", "vllm.process_")
 """Resource attributes that describe the sender's SDK, not the request: left out of the leftovers."""
+
+FRAME_COLUMNS = ("trace_id", "span_id", "started_at", "ended_at", "received_at")
+EMPTY_ROW: dict[str, Any] = dict.fromkeys(
+    (*FRAME_COLUMNS, *(attribute.column for attribute in semconv.REQUEST_ATTRIBUTES), "attributes")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where an attribute goes."""
+
+    column: str
+    coerce: Callable[[Any], Any]
+    """To the type of the column; None says that the value does not fit."""
+    takes_first: bool
+    """True where the first of an array is taken."""
+
+    def value_of(self, value: Any) -> Any:
+        """Return the value for the column; None where it fits none."""
+        coerced = self.coerce(value)
+        if coerced is None or (self.column in INTEGER_COLUMNS and coerced >= INTEGER_LIMIT):
+            return None
+        return coerced if self.column != "mode" or coerced in MODES else None
+
+
+SLOTS = {
+    one.name: Slot(one.column, COERCIONS[one.type], takes_first=one.type == "strs")
+    for one in semconv.REQUEST_ATTRIBUTES
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A resource's attributes, sorted once for all of its spans."""
+
+    attributes: dict[str, Any]
+    """All, as they came."""
+    columns: dict[str, Any]
+    """Those that fill a column of `requests`."""
+    leftovers: dict[str, str]
+    """The rest as text."""
+
+
+def sorted_resource(attributes: dict[str, Any]) -> Resource:
+    """Sort a resource's attributes into columns and leftovers."""
+    columns: dict[str, Any] = {}
+    leftovers = {key: value for key, value in attributes.items() if not key.startswith(SENDER_PREFIXES)}
+    return Resource(attributes, columns, sort_into(columns, leftovers))
+
+
+def sort_into(row: dict[str, Any], attributes: dict[str, Any]) -> dict[str, str]:
+    """Put every attribute into its column of a row; return as text those that no column takes, or that fit none."""
+    leftovers = {}
+    for name, value in attributes.items():
+        slot = SLOTS.get(name)
+        taken = slot.value_of(value) if slot is not None else None
+        if slot is not None and taken is not None:
+            row[slot.column] = taken
+            if not (slot.takes_first and isinstance(value, list) and len(value) > 1):
+                continue
+        leftovers[name] = as_text(value)
+    return leftovers
 
 
 def is_request(span: Any, scope: str, attributes: dict[str, Any]) -> bool:
@@ -53,50 +117,25 @@ def tracestate_keys(tracestate: str) -> set[str]:
     return {member.split("=", 1)[0].strip() for member in tracestate.split(",")}
 
 
-def request_row(
-    span: Any, frame: dict[str, Any], attributes: dict[str, Any], resource: dict[str, Any]
-) -> dict[str, Any]:
-    """Return one row of `requests`; attributes that no column takes, or whose value fits none, stay in `attributes`.
+def request_row(span: Any, frame: dict[str, Any], attributes: dict[str, Any], resource: Resource) -> dict[str, Any]:
+    """Return one row of `requests`; an attribute of the span wins over the resource's.
+
+    Attributes that no column takes, or whose value fits none, stay in `attributes`.
 
     Raises:
         PermanentError: the outcome is none of the five.
     """
     native = semconv.OUTCOME not in attributes
-    given = upgrade_native(attributes) if native else dict(attributes)
-    leftovers = {key: value for key, value in resource.items() if not key.startswith(BOOKKEEPING_PREFIXES)}
-    row: dict[str, Any] = dict(frame)
-    for attribute in semconv.REQUEST_ATTRIBUTES:
-        row[attribute.column] = take(attribute, given, leftovers)
-    leftovers.update(given)
-    row["outcome"] = checked_outcome(row["outcome"], attributes)
-    fill_gaps(row, span, leftovers, native)
-    row["attributes"] = [(key, as_text(value)) for key, value in leftovers.items()]
+    given = upgrade_native(attributes) if native else attributes
+    row = {**EMPTY_ROW, **frame, **resource.columns}
+    own = sort_into(row, given)
+    leftovers = {key: text for key, text in resource.leftovers.items() if key not in given}
+    leftovers.update(own)
+    if (outcome := row["outcome"]) not in OUTCOMES:
+        row["outcome"] = checked_outcome(outcome, attributes)
+    fill_gaps(row, span, leftovers, resource, native)
+    row["attributes"] = list(leftovers.items())
     return row
-
-
-def take(attribute: semconv.Attribute, given: dict[str, Any], leftovers: dict[str, Any]) -> Any:
-    """Take an attribute's value out of the span's attributes, else the resource's, if it fits its column."""
-    for source in (given, leftovers):
-        if attribute.name not in source:
-            continue
-        value = COERCIONS[attribute.type](source[attribute.name])
-        if value is None or not fits(attribute.column, value):
-            continue
-        if not (
-            attribute.type == "strs" and isinstance(source[attribute.name], list) and len(source[attribute.name]) > 1
-        ):
-            del source[attribute.name]
-        if source is given:
-            leftovers.pop(attribute.name, None)
-        return value
-    return None
-
-
-def fits(column: str, value: Any) -> bool:
-    """Tell whether a coerced value is one that the column may hold."""
-    if column in INTEGER_COLUMNS:
-        return bool(value < INTEGER_LIMIT)
-    return column != "mode" or value in MODES
 
 
 def checked_outcome(outcome: str | None, attributes: dict[str, Any]) -> str:
@@ -122,12 +161,12 @@ def upgrade_native(attributes: dict[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def fill_gaps(row: dict[str, Any], span: Any, leftovers: dict[str, Any], native: bool) -> None:
+def fill_gaps(row: dict[str, Any], span: Any, leftovers: dict[str, str], resource: Resource, native: bool) -> None:
     """Fill what the span says in another way: model, replica, engine, duration, source."""
     if row["model"] is None:
-        row["model"] = COERCIONS["str"](leftovers.pop(semconv.RESPONSE_MODEL, None))
+        row["model"] = leftovers.pop(semconv.RESPONSE_MODEL, None)
     if row["replica"] is None:
-        found = (COERCIONS["str"](leftovers.get(name)) for name in REPLICA_FALLBACKS)
+        found = (COERCIONS["str"](resource.attributes.get(name)) for name in REPLICA_FALLBACKS)
         row["replica"] = next((name for name in found if name), None)
     if row["engine"] is None and native:
         row["engine"] = "vllm"

@@ -84,8 +84,8 @@ class Intake:
         self._enter(len(body))
         try:
             decoded = await self._decode(record)
-            landed: Future[int] | None = Future() if wait_for_landing and decoded.tables else None
-            if decoded.tables or decoded.rejected:
+            landed: Future[int] | None = Future() if wait_for_landing and decoded.rows_count else None
+            if decoded.rows_count or decoded.rejected:
                 await asyncio.wrap_future(self._spool.append(record, Handed(decoded, landed)))
         finally:
             self._in_flight_bytes -= len(body)
