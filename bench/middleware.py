@@ -12,13 +12,15 @@ from __future__ import annotations
 import asyncio
 import json
 import statistics
+import tempfile
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from engine_exporter.api_keys import ApiKeys
+from engine_exporter.api_keys import ApiKeys, add_key
 from engine_exporter.config import ExporterConfig
 from engine_exporter.engine_half import FinishedRows
 from engine_exporter.exporter import Exporter
@@ -56,11 +58,12 @@ class Nowhere(SpanExporter):
         self.last: list = []
 
     def export(self, spans):
+        """Keep the batch for `encoding_cost`."""
         self.last = list(spans)
         return SpanExportResult.SUCCESS
 
     def shutdown(self):
-        pass
+        """Nothing is open."""
 
 
 class Engine:
@@ -77,6 +80,7 @@ class Engine:
         )
 
     async def __call__(self, scope, receive, send):
+        """Stream the chunks, and record the request as finished before the last."""
         await receive()
         name = "chatcmpl-" + dict(scope["headers"]).get(b"x-request-id", b"0" * 32).decode()
         scope["state"]["request_metadata"] = SimpleNamespace(request_id=name, final_usage_info=None)
@@ -92,6 +96,7 @@ class Engine:
 
 
 def finished(name: str) -> SimpleNamespace:
+    """What vLLM says of a finished request."""
     return SimpleNamespace(
         request_id=name, finish_reason="stop", e2e_latency=1.0, queued_time=0.01, prefill_time=0.1, decode_time=0.8,
         num_prompt_tokens=320, num_cached_tokens=256, num_generation_tokens=35, num_preemptions=0,
@@ -99,11 +104,12 @@ def finished(name: str) -> SimpleNamespace:
 
 
 async def receive():
+    """The client's side of the wire: the request body."""
     return {"type": "http.request", "body": BODY, "more_body": False}
 
 
 async def send(message):
-    pass
+    """The server's side of the wire."""
 
 
 async def serve(app, engine: Engine) -> float:
@@ -160,9 +166,14 @@ def encoding_cost(spans: list) -> float:
 
 
 def main() -> None:
+    """Measure and print."""
     nowhere = Nowhere()
     queue = SpanQueue(nowhere, limit=100_000, interval_seconds=3600, patience_seconds=0)
-    exporter = Exporter(ExporterConfig(replica="bench"), ApiKeys(None, now=time.monotonic), queue)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "keys.yaml"
+        add_key(file, "sk-bench", "team", "app")
+        keys = ApiKeys(file, now=time.monotonic, check_seconds=float("inf"))
+    exporter = Exporter(ExporterConfig(replica="bench"), keys, queue)
     extra = {}
     for chunks in CHUNK_COUNTS:
         bare, measured = added(chunks, exporter)

@@ -135,9 +135,9 @@ class Collector:
 
 
 @contextmanager
-def collector(folder: Path) -> Iterator[Collector]:
-    """Run `fleetmeter collect` on a fresh database in `folder`."""
-    http, grpc, api = free_port(), free_port(), free_port()
+def collector(folder: Path, ports: tuple[int, int, int] | None = None) -> Iterator[Collector]:
+    """Run `fleetmeter collect` on a fresh database in `folder`; the ports are OTLP/HTTP, OTLP/gRPC and API."""
+    http, grpc, api = ports or (free_port(), free_port(), free_port())
     log = folder / "collector.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
