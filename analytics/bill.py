@@ -1,10 +1,11 @@
 """The GPU bill, one exact whole number of units per replica and hour: inventory × dated rates, or imported invoices.
 
-1 unit is 1e-9 of the currency. Pure: rows in, rows out, all arithmetic in Python integers (microseconds × units). An hour is
-cut wherever the inventory or the price changes; within it the parts are added exactly and rounded once, half up.
+1 unit is 1e-9 of the currency. Pure: rows in, rows out, all arithmetic in Python integers (microseconds × units). An
+hour is cut wherever the inventory or the price changes; within it the parts are added exactly and rounded once,
+half up.
 
-An invoice line beats rates: where any line covers a replica, no rate is applied. A line is spread over the hours of its
-period in which its replica (no replica: each of the fleet) was in the inventory, by GPU-time, exactly.
+An invoice line beats rates: where any line covers a replica, no rate is applied. A line is spread over the hours of
+its period in which its replica (no replica: each of the fleet) was in the inventory, by GPU-time, exactly.
 """
 
 from __future__ import annotations
@@ -153,8 +154,8 @@ def bill_of(
     """Price the fleet of one range of time.
 
     Args:
-        intervals: the inventory; of overlapping rows of one replica the later valid_from holds. It must reach over the
-            whole period of each invoice line, not over the range alone.
+        intervals: the inventory; of overlapping rows of one replica the later valid_from holds. It must reach over
+            the whole period of each invoice line, not over the range alone.
         rates: the rate cards, any order.
         invoices: the lines whose period touches the range.
         start: start of the range. Naive UTC.
@@ -190,7 +191,8 @@ def bill_of(
                 model_at.setdefault((hour, replica), model)
     if len(currencies) > 1:
         raise CurrencyError(
-            f"the bill mixes {', '.join(sorted(currencies))}; give rates and invoices of one currency (amounts are not converted)"
+            f"the bill mixes {', '.join(sorted(currencies))}; amounts are not converted: "
+            "give rates and invoices of one currency"
         )
     hours = tuple(
         BillHour(
@@ -297,9 +299,9 @@ def hours_of(interval: ReplicaInterval) -> Iterable[tuple[int, int]]:
 def spread(line: InvoiceLine, inventory: Sequence[ReplicaInterval]) -> Iterable[tuple[int, str, str | None, int, int]]:
     """Spread one invoice line over replicas and hours by GPU-time; the amounts add up to the line exactly.
 
-    The share of a cell is the growth of the rounded-down running total, in the order (hour, replica), so that it does not
-    depend on the range that is asked for. A replica that the inventory does not know in the period bears the line evenly
-    over the period; a line for the whole fleet is then borne by a replica named "unknown".
+    The share of a cell is the growth of the rounded-down running total, in the order (hour, replica), so that it does
+    not depend on the range that is asked for. A replica that the inventory does not know in the period bears the line
+    evenly over the period; a line for the whole fleet is then borne by a replica named "unknown".
 
     Returns:
         (start of the hour in µs, replica, model, length in µs, units) per cell.

@@ -22,8 +22,8 @@ def budgets_used(client: Client, month: date, now: datetime, *, weights: TokenWe
     """Compare each budget of a month with what its team has used.
 
     The forecast is what is used plus the mean of the last 7 full days (also before the month; fewer where the bill is
-    younger) times the days that remain, today's rest included. Its interval supposes independent days: ± 1.96 standard
-    deviations of a day times the root of the remaining days.
+    younger) times the days that remain, today's rest included. Its interval supposes independent days: ± 1.96
+    standard deviations of a day times the root of the remaining days.
 
     Args:
         client: where budgets and bill are.
@@ -32,9 +32,9 @@ def budgets_used(client: Client, month: date, now: datetime, *, weights: TokenWe
         weights: token weights; see cost_report.
 
     Returns:
-        One row per team with a budget, in order of team: team, budget_units, used_units (null where nothing of the month is
-        billed), used_ratio (null where the budget is 0 or nothing is billed), forecast_units, forecast_low_units,
-        forecast_high_units (null where no full day was billed).
+        One row per team with a budget, in order of team: team, budget_units, used_units (null where nothing of the
+        month is billed), used_ratio (null where the budget is 0 or nothing is billed), forecast_units,
+        forecast_low_units, forecast_high_units (null where no full day was billed).
 
     Raises:
         CurrencyError: a budget is in another currency than the bill.

@@ -29,7 +29,7 @@ class DriftConfig(BaseModel):
     min_effect: float = Field(
         default=0.1,
         ge=0,
-        description="Smallest distance of logarithms that matters, for tokens and latency; 0.1 is about a tenth. Unit: 1.",
+        description="Smallest distance of logarithms that matters, for tokens and latency (0.1: a tenth). Unit: 1.",
     )
     min_effect_ratio: float = Field(
         default=0.05, ge=0, description="Smallest distance of ratios that matters, for the cached share. Unit: 1."

@@ -66,7 +66,8 @@ def report(
 ) -> int:
     """Tell what every team's tokens cost out of the GPU bill; the rows add up to the bill exactly.
 
-    Exit code 1 where GPUs have no price or requests no inventory: the bill then lacks them (they are listed on stderr).
+    Exit code 1 where GPUs have no price or requests no inventory: the bill then lacks them (they are listed on
+    stderr).
     """
     from analytics.cost import cost_report
 

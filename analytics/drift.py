@@ -1,26 +1,28 @@
 """What shifted: each stream's current window against the same hours of its own earlier days.
 
-A stream is one metric of one model, of one team or of all. Its effect is the distance of the current window from the closest
-of those days (Wasserstein, of logarithms; of ratios for cached_ratio), so that a Sunday is held against the last Sunday
-without being told so. It has drifted when all three hold:
+A stream is one metric of one model, of one team or of all. Its effect is the distance of the current window from the
+closest of those days (Wasserstein, of logarithms; of ratios for cached_ratio), so that a Sunday is held against the
+last Sunday without being told so. It has drifted when all three hold:
 1. significance: a Kolmogorov-Smirnov test against that closest day, with Benjamini-Hochberg control over the scan;
 2. size: the effect is large enough to matter;
-3. history: the effect is above what is usual for this very stream: the maximum, and mean + 4 standard deviations, of the
-   same figure for its earlier windows at any hour, each against the other days.
+3. history: the effect is above what is usual for this very stream: the maximum, and mean + 4 standard deviations,
+   of the same figure for its earlier windows at any hour, each against the other days.
 
-When it misleads: a shift that has lasted for a day is part of the history and becomes the new normal, and so does one that
-creeps by a little every day; a stream that changes a lot from day to day hides moderate shifts (its threshold says how
-much); correlated streams shift together, so the number of drifted streams is no measure of the number of causes.
+When it misleads: a shift that has lasted for a day is part of the history and becomes the new normal, and so does one
+that creeps by a little every day; a stream that changes a lot from day to day hides moderate shifts (its threshold
+says how much); correlated streams shift together, so the number of drifted streams is no measure of the number of
+causes.
 
-Measured on Alibaba's production output lengths (ServeGen m-large, 6-hour windows of the second week, 1,154 windows of the
-clients with enough requests): 4.5 % of unchanged windows are called drifted (population stability index above 0.25: 32 %).
-Of outputs made 1.3, 1.5 or 2 times as long, 28, 34 and 45 % are found; where the stream's own history leaves room for such a
-shift to be seen (threshold below its logarithm), 90, 82 and 87 %. See tests/analytics/test_drift_quality.py.
+Measured on Alibaba's production output lengths (ServeGen m-large, 6-hour windows of the second week, 1,154 windows of
+the clients with enough requests): 4.5 % of unchanged windows are called drifted (population stability index above
+0.25: 32 %). Of outputs made 1.3, 1.5 or 2 times as long, 28, 34 and 45 % are found; where the stream's own history
+leaves room for such a shift to be seen (threshold below its logarithm), 90, 82 and 87 %. See
+tests/analytics/test_drift_quality.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
@@ -93,10 +95,11 @@ def drift_scan(
         config: when a stream counts as drifted; None takes the defaults.
 
     Returns:
-        One row per (model, team, metric), in that order, team null for all teams together: current_count, reference_count,
-        current_median, reference_median (in the metric's unit), statistic (effect size), effect_threshold (what this stream
-        must exceed), p_value, q_value (Benjamini-Hochberg over the judged streams), drifted (null where not judgeable),
-        reason (a sentence). A stream that carries the metric neither now nor in the history has no row.
+        One row per (model, team, metric), in that order, team null for all teams together: current_count,
+        reference_count, current_median, reference_median (in the metric's unit), statistic (effect size),
+        effect_threshold (what this stream must exceed), p_value, q_value (Benjamini-Hochberg over the judged
+        streams), drifted (null where not judgeable), reason (a sentence). A stream that carries the metric neither
+        now nor in the history has no row.
 
     Raises:
         AnalyticsError: the window is not within 0 and 24 h.

@@ -25,9 +25,9 @@ def budget_left_ratio(bad_count: int, events_count: int, allowed_ratio: float) -
 def exhausted_in_seconds(left_ratio: float | None, burn: float | None, window_seconds: float) -> float | None:
     """Return how long the budget lasts if the given burn goes on: left × window / burn.
 
-    0 where the budget is spent already. None where nothing burns or nothing was measured, and where the budget outlasts
-    the window, since a rolling window forgets its oldest failures by then. What was spent within the window is not counted
-    as coming back sooner, so the answer errs on the early side.
+    0 where the budget is spent already. None where nothing burns or nothing was measured, and where the budget
+    outlasts the window, since a rolling window forgets its oldest failures by then. What was spent within the window
+    is not counted as coming back sooner, so the answer errs on the early side.
 
     Source: The Site Reliability Workbook, chapter 5: detection and exhaustion times by burn rate.
     """

@@ -39,7 +39,8 @@ class TelemetryHealth:
     null_ratios: pl.DataFrame
     """One row per column that should be filled: column, null_ratio (latencies: of requests that should have them)."""
     replicas: pl.DataFrame
-    """One row per replica: replica, model, in_inventory, last_request_at, last_metric_at, last_gpu_sample_at, up (1, 0, null)."""
+    """One row per replica: replica, model, in_inventory, last_request_at, last_metric_at, last_gpu_sample_at,
+    up (1, 0, null)."""
 
 
 def telemetry_health(client: Client, now: datetime, *, window_seconds: int = 3600) -> TelemetryHealth:

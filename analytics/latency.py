@@ -1,7 +1,8 @@
-"""How fast the fleet answers and under what pressure: exact percentiles over raw requests, engine and GPU load, traces.
+"""How fast the fleet answers and under what pressure: percentiles of raw requests, load of engines and GPUs, traces.
 
-Every function takes naive UTC times, `start` inclusive and `end` exclusive. Percentiles are exact (linear interpolation
-over the raw rows) and look at requests with outcome ok that carry the measurement; what was not measured is null.
+Every function takes naive UTC times, `start` inclusive and `end` exclusive. Percentiles are exact (linear
+interpolation over the raw rows) and look at requests with outcome ok that carry the measurement; what was not
+measured is null.
 """
 
 from __future__ import annotations
@@ -109,10 +110,10 @@ def replica_table(client: Client, start: datetime, end: datetime, *, model: str 
     """Tell how each replica does in one window.
 
     Returns:
-        One row per replica of the inventory, the requests or the samples, ordered by (model, replica): replica, model,
-        gpu_type, requests_count, error_ratio, ttft_p95_seconds, tpot_p95_seconds, cache_hit_ratio; kv_cache_usage_ratio,
-        running, waiting (latest values in the window); power_watts (mean, all its GPUs together), sm_active_ratio (mean),
-        last_xid (the last XID in the window).
+        One row per replica of the inventory, the requests or the samples, ordered by (model, replica): replica,
+        model, gpu_type, requests_count, error_ratio, ttft_p95_seconds, tpot_p95_seconds, cache_hit_ratio;
+        kv_cache_usage_ratio, running, waiting (latest values in the window); power_watts (mean, all its GPUs
+        together), sm_active_ratio (mean), last_xid (the last XID in the window).
     """
     return ask(client, "replicas_status_replica", start=start, end=end, model=model)
 
@@ -123,8 +124,8 @@ def engine_buckets(
     """Tell the load of engines and GPUs by bucket of time, aligned to the epoch.
 
     Returns:
-        One row per bucket_at with a sample: kv_cache_max_ratio, kv_cache_mean_ratio, running, waiting, preemptions_count,
-        sm_active_ratio (mean), power_watts (sum over GPUs).
+        One row per bucket_at with a sample: kv_cache_max_ratio, kv_cache_mean_ratio, running, waiting,
+        preemptions_count, sm_active_ratio (mean), power_watts (sum over GPUs).
 
     Raises:
         AnalyticsError: bucket_seconds is not positive.

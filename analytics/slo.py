@@ -1,9 +1,9 @@
 """How the promises stand: error budgets and burn rates of every SLO and model, from one scan of the raw requests.
 
 Which events count. A request counts at the moment it ended, so that a window evaluated later says what it said live.
-Latency (ttft, tpot, e2e): requests with outcome ok that carry the measurement; bad is above the threshold. Availability:
-every request; bad is rejected, error or engine_dead. A client that hung up is counted and is not bad. All ratios weigh
-by events, never by window: an hour with ten requests weighs ten requests.
+Latency (ttft, tpot, e2e): requests with outcome ok that carry the measurement; bad is above the threshold.
+Availability: every request; bad is rejected, error or engine_dead. A client that hung up is counted and is not bad.
+All ratios weigh by events, never by window: an hour with ten requests weighs ten requests.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def slo_statuses(client: Client, now: datetime, definitions: Sequence[SloDefinit
         definitions: what to measure.
 
     Returns:
-        One status per (definition, model present in the longest window), in that order; a definition for one model has a
-        status even where that model is absent (no_data).
+        One status per (definition, model present in the longest window), in that order; a definition for one model
+        has a status even where that model is absent (no_data).
     """
     if not definitions:
         return []
@@ -149,8 +149,8 @@ def budget_history(client: Client, now: datetime, status: SloStatus, *, bucket_s
         bucket_seconds: length of a bucket, aligned to the epoch. Unit: s.
 
     Returns:
-        One row per bucket with events: bucket_at, events_count, bad_count, budget_left_ratio (at the end of the bucket, of
-        the whole window's budget; the last one is the status's).
+        One row per bucket with events: bucket_at, events_count, bad_count, budget_left_ratio (at the end of the
+        bucket, of the whole window's budget; the last one is the status's).
     """
     import polars as pl
 

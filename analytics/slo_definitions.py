@@ -65,8 +65,8 @@ def load_definitions(path: Path | None = None) -> tuple[SloDefinition, ...]:
         path: a YAML list of definitions; None takes the packaged default.
 
     Raises:
-        DefinitionError: the file is missing or no YAML list, a key is unknown, a value does not fit, a name comes twice,
-            or an objective is so low that a page could never fire. The message lists every problem.
+        DefinitionError: the file is missing or no YAML list, a key is unknown, a value does not fit, a name comes
+            twice, or an objective is so low that a page could never fire. The message lists every problem.
     """
     import yaml
 
@@ -120,9 +120,9 @@ def burn_problems(slo: SloDefinition) -> list[str]:
     steepest = max(load_burn_windows(), key=lambda window: window.factor)
     if steepest.factor * slo.allowed_ratio > 1:
         problems.append(
-            f"  SLO {slo.name}: objective_ratio {slo.objective_ratio:g} is too low to be paged on: {steepest.factor:g} × "
-            f"{slo.allowed_ratio:g} > 1, so that even a total outage burns slower than the {steepest.factor:g} of the "
-            f"{steepest.long_window} window; take {1 - 1 / steepest.factor:.4f} or more"
+            f"  SLO {slo.name}: objective_ratio {slo.objective_ratio:g} is too low to be paged on: "
+            f"{steepest.factor:g} × {slo.allowed_ratio:g} > 1, so that even a total outage burns slower than "
+            f"the {steepest.factor:g} of the {steepest.long_window} window; take {1 - 1 / steepest.factor:.4f} or more"
         )
     longest = max(load_burn_windows(), key=lambda window: WINDOW_SECONDS[window.long_window]).long_window
     if WINDOW_SECONDS[longest] > slo.window_days * 86400:

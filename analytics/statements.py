@@ -1,7 +1,7 @@
 """The SQL files beside this module: read once, run through the client, answered as a polars frame.
 
-Every query is a file `queries/<subject>_<measure>_<grain>.sql` whose first line states the grain and whose parameters are
-`$name`. A parameter may arrive as JSON text over HTTP, so each file casts its own (`$start::TIMESTAMP`).
+Every query is a file `queries/<subject>_<measure>_<grain>.sql` whose first line states the grain and whose parameters
+are `$name`. A parameter may arrive as JSON text over HTTP, so each file casts its own (`$start::TIMESTAMP`).
 """
 
 from __future__ import annotations

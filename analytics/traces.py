@@ -15,17 +15,18 @@ if TYPE_CHECKING:
 
 PHASES = ("queue", "prefill", "decode")
 SHOWN = (
-    "model", "adapter", "replica", "team", "app", "endpoint", "finish_reason", "error_type", "input_tokens", "cached_tokens",
-    "output_tokens", "reasoning_tokens", "ttft_seconds", "tpot_seconds", "max_gap_seconds", "preemptions_count", "engine",
-    "engine_version", "gpu_type", "source", "estimated",
+    "model", "adapter", "replica", "team", "app", "endpoint", "finish_reason", "error_type",
+    "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens",
+    "ttft_seconds", "tpot_seconds", "max_gap_seconds", "preemptions_count",
+    "engine", "engine_version", "gpu_type", "source", "estimated",
 )  # fmt: skip
 
 
 def trace(client: Client, trace_id: str) -> pl.DataFrame:
     """Tell one trace for a waterfall.
 
-    A request is expanded into its queue, prefill and decode phases from its columns, marked synthetic, unless the trace
-    has child spans of it that are named so.
+    A request is expanded into its queue, prefill and decode phases from its columns, marked synthetic, unless the
+    trace has child spans of it that are named so.
 
     Returns:
         One row per span ordered by (started_at, span_id): span_id, parent_span_id (null at a root), name, started_at,

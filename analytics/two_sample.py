@@ -1,7 +1,7 @@
-"""How far apart two samples are, and whether that can be chance. Pure; samples are sketches of sorted, equal quantiles.
+"""How far apart two samples are, and whether that can be chance. Pure; samples come as sketches.
 
-A sketch is the values at the levels (i + 0.5) / k, i = 0 … k-1, of a sample of n rows: k = 100 makes every figure here good to
-about 1 %, whatever n.
+A sketch is the values at the levels (i + 0.5) / k, i = 0 … k-1, of a sample of n rows: k = 100 makes every figure here
+good to about 1 %, whatever n.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def pooled(sketches: Sequence[Sketch], counts: Sequence[int]) -> Sketch:
 def wasserstein_distances(left: Sequence[Sketch], right: Sequence[Sketch]) -> NDArray[np.float64]:
     """Return the mean distance between equal quantiles (Wasserstein-1) of each left and each right sketch.
 
-    In the unit of the values; of logarithms it is about the mean relative change: 0.1 is a tenth. It grows with a shift of
-    any part of the distribution and, unlike a p-value, not with the number of rows.
+    In the unit of the values; of logarithms it is about the mean relative change: 0.1 is a tenth. It grows with a
+    shift of any part of the distribution and, unlike a p-value, not with the number of rows.
 
     Returns:
         Shape (left, right).
@@ -44,10 +44,10 @@ def wasserstein_distances(left: Sequence[Sketch], right: Sequence[Sketch]) -> ND
 def kolmogorov_smirnov_p(left: Sketch, left_count: int, right: Sketch, right_count: int) -> float:
     """Return the p-value of the two-sample Kolmogorov-Smirnov test, from sketches.
 
-    The greatest gap between the two distribution functions is lowered by one step of the sketch, and ties make the test
-    cautious, so the answer errs on the side of chance.
+    The greatest gap between the two distribution functions is lowered by one step of the sketch, and ties make the
+    test cautious, so the answer errs on the side of chance.
 
-    Source: Smirnov, Annals of Mathematical Statistics 19 (1948); asymptotic distribution with the effective size n m / (n + m).
+    Source: Smirnov, Annals of Mathematical Statistics 19 (1948); asymptotic with the effective size n m / (n + m).
     """
     from scipy.special import kolmogorov
 
@@ -64,7 +64,7 @@ def kolmogorov_smirnov_p(left: Sketch, left_count: int, right: Sketch, right_cou
 def false_discovery_q(p_values: Sequence[float]) -> list[float]:
     """Return Benjamini-Hochberg q-values, in the order of the p-values.
 
-    Calling all streams with q at or below a level drifted keeps the expected share of false ones among them at that level.
+    Calling all streams with q at or below a level drifted keeps the expected share of false ones among them there.
 
     Source: Benjamini, Hochberg, Journal of the Royal Statistical Society B 57 (1995).
     """

@@ -64,5 +64,5 @@ def test_all_problems_are_told_at_once(write):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DefinitionError, match="no SLO definitions at .*absent.yaml"):
+    with pytest.raises(DefinitionError, match=r"no SLO definitions at .*absent\.yaml"):
         load_definitions(tmp_path / "absent.yaml")

@@ -66,7 +66,7 @@ def test_phases_that_were_not_measured_are_left_out(store, now):
 
 
 def test_a_request_without_times_has_no_length(store, now):
-    bare = {key: None for key in ("e2e_seconds", "queue_seconds", "prefill_seconds", "decode_seconds")}
+    bare = dict.fromkeys(("e2e_seconds", "queue_seconds", "prefill_seconds", "decode_seconds"))
     store.requests(request(now, **bare))
     assert trace(store.client, TRACE)["duration_seconds"].to_list() == [None]
 

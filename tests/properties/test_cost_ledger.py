@@ -59,7 +59,7 @@ prices = st.one_of(st.integers(0, 50), st.integers(0, 20_000_000_000))
 
 
 class Fleet:
-    """Two replicas, r1 (1 GPU) and r2 (3 GPUs, leaves at 02:30), and their load, alone on some day of a shared store."""
+    """Two replicas, r1 (1 GPU) and r2 (3 GPUs, leaves at 02:30), and a load, alone on a day of a shared store."""
 
     def __init__(self, client, day, load, price, order=None):
         self.client, self.day, self.load, self.price = client, day, load, price

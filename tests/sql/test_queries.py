@@ -1,8 +1,8 @@
 """Every query of analytics, on folders of small tables: `tests/sql/<query>/<case>/`.
 
-A case holds one `<table>.csv` per table that has rows (an empty cell is null), `parameters.yaml`, and `expected.csv` with the
-rows in order; columns that `expected.csv` leaves out are not compared. Where `queries/<query>.checks.sql` exists, it is run
-over each case's answer (table `answer`) and must return no rows.
+A case holds one `<table>.csv` per table that has rows (an empty cell is null), `parameters.yaml`, and `expected.csv`
+with the rows in order; columns that `expected.csv` leaves out are not compared. Where `queries/<query>.checks.sql`
+exists, it is run over each case's answer (table `answer`) and must return no rows.
 """
 
 from contextlib import closing
