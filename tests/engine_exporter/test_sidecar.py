@@ -166,7 +166,6 @@ def nvml(**given):
         "nvmlDeviceGetCurrentClocksEventReasons": lambda _: 0x4,
     }
     constants = {
-        "NVMLError": NVMLError,
         "NVML_TEMPERATURE_GPU": 0,
         "NVML_CLOCK_SM": 1,
         "nvmlEventTypeXidCriticalError": 8,
