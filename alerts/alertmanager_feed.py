@@ -52,9 +52,9 @@ class AlertmanagerFeed:
         """Say whether Alertmanager is to hear of an alert."""
         if not view or not view.get("fired_at"):
             return False
-        if view["rule_uid"] == "watchdog":
+        if view["sign_of_life"]:
             return self._config.watchdog
-        about_itself = view["rule_uid"] == "delivery-failed" and view["labels"].get("receiver") == self.receiver
+        about_itself = view["kind"] == "internal" and view["labels"].get("receiver") == self.receiver
         return view["severity"] in self._config.severities and not about_itself
 
     def run(self, stop: threading.Event, wake: threading.Event) -> None:

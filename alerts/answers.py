@@ -18,7 +18,7 @@ ORDER = {State.FIRING: 0, State.RECOVERING: 1, State.PENDING: 2, State.RESOLVED:
 
 
 def alerts_document(store: StateStore, now: datetime) -> dict[str, Any]:
-    """Return every alert that is remembered: firing before pending before resolved, pages first, then the oldest."""
+    """Return every alert that is remembered, the sign of life left out: firing first, pages first, then the oldest."""
     health = {uid: state.health for uid, state in store.rule_states().items()}
     silences = read_silences(store)
     deliveries: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -27,7 +27,7 @@ def alerts_document(store: StateStore, now: datetime) -> dict[str, Any]:
     syncs = store.syncs()
     alerts = []
     for view in store.views().values():
-        if not view:
+        if not view or view["sign_of_life"]:
             continue
         told = deliveries[view["fingerprint"]][:SHOWN_DELIVERIES] + synced(view, syncs)
         silenced = matching(silences, view["labels"], now) is not None

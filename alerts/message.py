@@ -15,7 +15,7 @@ from alerts.clock import iso
 from alerts.durations import say_duration
 from alerts.fingerprints import dedup_key
 from alerts.notify import Kind, Told
-from alerts.rules import RuleBase, ThresholdRule
+from alerts.rules import InternalRule, RuleBase, Signal, ThresholdRule
 from alerts.states import Instance, State
 from alerts.wording import fields, filled, threshold_text, value_text
 
@@ -58,6 +58,7 @@ def view_of(rule: RuleBase, instance: Instance, addresses: Addresses, context: C
         "rule_uid": rule.uid,
         "kind": rule.kind,
         "title": rule.title,
+        "sign_of_life": isinstance(rule, InternalRule) and rule.signal == Signal.WATCHDOG,
         "severity": str(rule.severity),
         "state": str(instance.state),
         "episode": instance.episode,

@@ -167,7 +167,9 @@ class BurnRateRule(RuleBase):
 
     def fields_of_kind(self) -> frozenset[str]:
         """Name what a burn-rate rule can fill in."""
-        return frozenset({"slo", "slo_title", "windows", "budget_left", "exhausted_in", "bad", "events"})
+        return frozenset(
+            {"slo", "slo_title", "windows", "budget_left", "exhausted_in", "budget_state", "bad", "events"}
+        )
 
 
 class ThresholdRule(RuleBase):

@@ -85,7 +85,7 @@ class Service:
                 self.feeds.append(AlertmanagerFeed(receiver, alertmanager_sink(receiver), store, now, longest))
             else:
                 most = PAGERDUTY_PER_MINUTE if receiver.kind == ReceiverKind.PAGERDUTY else None
-                sink = event_sink(receiver, now)
+                sink = event_sink(receiver, utc_now)
                 self.couriers.append(Courier(receiver.name, sink, store, now, random.uniform, most))
         self._wakes = [threading.Event() for _ in (*self.couriers, *self.feeds)]
 

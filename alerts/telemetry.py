@@ -82,7 +82,7 @@ class Exposition:
         metric = GaugeMetricFamily(
             "fleetmeter_alerts_alerts", "Alerts by state and severity.", labels=["state", "severity"]
         )
-        views = [view for view in self._store.views().values() if view]
+        views = [view for view in self._store.views().values() if view and not view["sign_of_life"]]
         for (state, severity), count in sorted(Counts((view["state"], view["severity"]) for view in views).items()):
             metric.add_metric([state, severity], count)
         yield metric

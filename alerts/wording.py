@@ -104,6 +104,7 @@ def burn_fields(labels: Mapping[str, str], details: Mapping[str, Any]) -> dict[s
         "events": count_text(details.get("events")),
         "budget_left": "unknown" if left is None else f"{100 * left:.3g} %",
         "exhausted_in": exhaustion_text(left, exhausted),
+        "budget_state": budget_state(left, exhausted),
     }
 
 
@@ -112,6 +113,15 @@ def exhaustion_text(left: float | None, seconds: float | None) -> str:
     if left is not None and left <= 0:
         return "already empty"
     return "not at this rate" if seconds is None else f"empty in {say_duration(seconds)}"
+
+
+def budget_state(left: float | None, seconds: float | None) -> str:
+    """Say in a few words what is left of the budget and for how long."""
+    if left is None:
+        return "budget unknown"
+    if left <= 0:
+        return f"budget overspent by {-100 * left:.3g} %"
+    return f"{100 * left:.3g} % of the budget left, {exhaustion_text(left, seconds)}"
 
 
 def drift_fields(labels: Mapping[str, str], details: Mapping[str, Any]) -> dict[str, str]:

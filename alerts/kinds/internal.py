@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from alerts.kinds.surroundings import SelfView
 from alerts.rules import InternalRule, RuleBase, Signal
-from alerts.states import Health, Sample
+from alerts.states import Health, NoDataPolicy, Sample
 
 ERRORS_BEFORE_ALERT = 3
 """So many failed evaluations on end are worth an alert."""
@@ -24,7 +24,7 @@ def samples(rule: InternalRule, me: SelfView, rules: dict[str, RuleBase]) -> lis
         case Signal.RULE_ERROR:
             return [rule_error(uid, me) for uid in rules]
         case Signal.RULE_NO_DATA:
-            return [rule_no_data(uid, me) for uid in rules]
+            return [rule_no_data(uid, me) for uid, each in rules.items() if each.no_data == NoDataPolicy.KEEP]
         case Signal.TOO_MANY_ALERTS:
             return [too_many(uid, rules[uid].limit, me) for uid in rules]
         case Signal.DELIVERY_FAILED:
@@ -43,7 +43,7 @@ def rule_error(uid: str, me: SelfView) -> Sample:
 
 
 def rule_no_data(uid: str, me: SelfView) -> Sample:
-    """Say whether a rule finds nothing to judge."""
+    """Say whether a rule finds nothing to judge, and does not say itself what that means."""
     state = me.rules.get(uid)
     blind = state is not None and state.health == Health.NO_DATA
     return Sample({"rule": uid}, None if me.unreachable or me.stale else blind)

@@ -42,6 +42,7 @@ def end_of(view: Mapping[str, Any], now: datetime, ends_after: timedelta) -> str
 def alert_of(view: Mapping[str, Any], ends_at: str) -> dict[str, Any]:
     """Say one alert in Alertmanager's words; annotations must be text."""
     annotations = {
+        "title": view["title"],
         "summary": view["summary"],
         "description": view["description"],
         "runbook_url": view["links"]["runbook"],
@@ -51,7 +52,7 @@ def alert_of(view: Mapping[str, Any], ends_at: str) -> dict[str, Any]:
         "trace_ids": " ".join(view["trace_ids"]),
         "likely_cause": "; ".join(cause["summary"] for cause in view["causes"]),
     }
-    labels = {**view["labels"], "alertname": view["title"], "rule_uid": view["rule_uid"], "severity": view["severity"]}
+    labels = {**view["labels"], "alertname": view["rule_uid"], "severity": view["severity"]}
     return {
         "labels": {name: value for name, value in labels.items() if value},
         "annotations": {name: value for name, value in annotations.items() if value},
