@@ -17,7 +17,7 @@ Show = Callable[[Any], str]
 LONGEST_UNIT = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
-class Moment(click.ParamType):
+class Moment(click.ParamType):  # type: ignore[type-arg]
     """A time of ISO 8601; without an offset it is UTC. Handed over as naive UTC."""
 
     name = "time"
@@ -33,7 +33,7 @@ class Moment(click.ParamType):
         return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
-class Day(click.ParamType):
+class Day(click.ParamType):  # type: ignore[type-arg]
     """A day of ISO 8601."""
 
     name = "day"
@@ -48,7 +48,7 @@ class Day(click.ParamType):
             self.fail(f"{value!r} is no day; write 2026-11-21", param, ctx)
 
 
-class Month(click.ParamType):
+class Month(click.ParamType):  # type: ignore[type-arg]
     """A month, handed over as its first day."""
 
     name = "month"

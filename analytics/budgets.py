@@ -7,6 +7,8 @@ from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 from analytics.config import TokenWeights
+from analytics.errors import CurrencyError
+from analytics.ledger import cost_report
 from analytics.statements import ask
 
 if TYPE_CHECKING:
@@ -40,9 +42,6 @@ def budgets_used(client: Client, month: date, now: datetime, *, weights: TokenWe
         CurrencyError: a budget is in another currency than the bill.
     """
     import polars as pl
-
-    from analytics.cost import cost_report
-    from analytics.errors import CurrencyError
 
     first = month.replace(day=1)
     following = (first + timedelta(days=32)).replace(day=1)

@@ -1,36 +1,17 @@
-"""What every team's tokens cost out of the real GPU bill: exact whole units, every one of them in exactly one bucket.
+"""What every team's tokens cost: the ledger summed by team and by day, and budgets.
 
-1 unit is 1e-9 of the currency; no float touches an amount. The bill (analytics/bill.py) is split per replica and hour
-by queries/cost_entries_day.sql: idle time to warm_idle, busy time to the requests by token weight (by largest
-remainder).
-
-When it misleads: tokens are a proxy for GPU time. At batch 1 an output token takes some 300 times the GPU time of a
-prompt token, at batch 64 about 9 (Llama-2-70B on H100, Splitwise measurements), so decode-heavy teams pay too little
-under 1:2 on an empty fleet. Weights are configuration.
-
-On the simulated demo fleet, where the truth is known, 1 : 0.1 : 2 puts 11 % of the busy bill on the wrong team, 1 : 0.1 : 12
-puts 4 %, 1 : 0 : 20 puts 2 %.
-
-Source of the default weights: VTC, "Fairness in Serving Large Language Models", arXiv 2401.00588 (input 1, output 2).
+The ledger itself, and when its shares mislead, is in analytics/ledger.py; the bill that it splits in analytics/bill.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from analytics.bill import Bill, InvoiceLine, Rate, ReplicaInterval, bill_of
 from analytics.budgets import budgets_used
-from analytics.config import TokenWeights
-from analytics.errors import AnalyticsError
-from analytics.statements import ask
+from analytics.ledger import CostReport, cost_report, read_bill, read_rates, units_to_usd
 
 if TYPE_CHECKING:
     import polars as pl
-
-    from collector.client import Client
 
 __all__ = [
     "CostReport",
@@ -42,135 +23,6 @@ __all__ = [
     "team_costs",
     "units_to_usd",
 ]
-
-METHODS = ("tokens",)
-CHUNK_DAYS = 31
-"""Ranges are split in chunks of at most so many days; hours are independent, so the parts just add up."""
-
-
-@dataclass(frozen=True, slots=True)
-class CostReport:
-    """The bill of one range of days and where every unit of it went."""
-
-    start_day: date
-    """First day. UTC."""
-    end_day: date
-    """Day after the last. UTC."""
-    currency: str
-    """ISO 4217 code."""
-    bill_units: int
-    """The whole bill; equals the sum of entries.amount_units. Unit: 1e-9 of the currency."""
-    entries: pl.DataFrame
-    """One row per (day, replica, model, bucket, team, app): amount_units Int64, requests_count, input_tokens,
-    cached_tokens, output_tokens. Buckets: request, warm_idle, wasted, unattributed."""
-    unpriced: list[str]
-    """A line for everything that the bill lacks: GPUs without a rate, replicas without an inventory row."""
-
-
-def units_to_usd(units: int) -> Decimal:
-    """Turn units of 1e-9 into whole currency, exactly."""
-    return Decimal(units).scaleb(-9)
-
-
-def cost_report(
-    client: Client,
-    start_day: date,
-    end_day: date,
-    *,
-    method: str = "tokens",
-    weights: TokenWeights | None = None,
-    now: datetime | None = None,
-) -> CostReport:
-    """Split the bill of a range of days.
-
-    Args:
-        client: where inventory, rates, invoices and requests are.
-        start_day: first day. UTC.
-        end_day: day after the last. UTC.
-        method: how busy time is shared among requests: "tokens".
-        weights: what a token of each kind counts; None is input 1, cached 0.1, output 2.
-        now: nothing is billed from then on (the hour that is running is billed up to it); None bills the whole range.
-            Naive UTC.
-
-    Raises:
-        AnalyticsError: the range is empty or the method unknown.
-        CurrencyError: rates and invoices are in several currencies.
-    """
-    import polars as pl
-
-    if method not in METHODS:
-        raise AnalyticsError(f"there is no cost method {method!r}; take one of {', '.join(METHODS)}")
-    if start_day >= end_day:
-        raise AnalyticsError(f"the range {start_day} to {end_day} (exclusive) has no day in it")
-    start, end = midnight(start_day), midnight(end_day)
-    until = end if now is None else max(start, min(end, now))
-    bill = read_bill(client, start, until)
-    milli = (weights or TokenWeights()).milli()
-    parts = []
-    chunk = start
-    while chunk < until:
-        following = min(until, chunk + timedelta(days=CHUNK_DAYS))
-        parts.append(entries_of(client, bill, chunk, following, milli))
-        chunk = following
-    entries = pl.concat(parts) if parts else entries_of(client, bill, start, start, milli)
-    total = int(entries["amount_units"].sum())
-    if total != bill.units:
-        raise AssertionError(f"the ledger lost {bill.units - total} units of {bill.units}")
-    unpriced = [str(part) for part in bill.unpriced] + unplaced(client, start, until)
-    return CostReport(start_day, end_day, bill.currency, bill.units, entries, unpriced)
-
-
-def midnight(day: date) -> datetime:
-    """Return the start of a day. Naive UTC."""
-    return datetime.combine(day, time())
-
-
-def read_bill(client: Client, start: datetime, end: datetime) -> Bill:
-    """Price the fleet between two moments from the tables replicas, rate_cards and invoices."""
-    invoices = [InvoiceLine(**row) for row in ask(client, "invoices_line", start=start, end=end).iter_rows(named=True)]
-    widest = (
-        min([start, *(line.period_from for line in invoices)]),
-        max([end, *(line.period_to for line in invoices)]),
-    )
-    inventory = ask(client, "replicas_inventory_interval", start=widest[0], end=widest[1])
-    intervals = [ReplicaInterval(**row) for row in inventory.iter_rows(named=True)]
-    return bill_of(intervals, read_rates(client), invoices, start, end)
-
-
-def read_rates(client: Client) -> list[Rate]:
-    """Read all rate cards."""
-    rows = ask(client, "rate_cards_rate").drop("origin")
-    return [Rate(**row) for row in rows.iter_rows(named=True)]
-
-
-def entries_of(client: Client, bill: Bill, start: datetime, end: datetime, milli: tuple[int, int, int]) -> pl.DataFrame:
-    """Split the billed hours of one chunk of time; see queries/cost_entries_day.sql."""
-    hours = [hour for hour in bill.hours if start <= hour.hour_at < end]
-    return ask(
-        client,
-        "cost_entries_day",
-        start=start,
-        end=end,
-        replicas=[hour.replica for hour in hours],
-        hours=[hour.hour_at for hour in hours],
-        models=[hour.model for hour in hours],
-        bill_units=[hour.units for hour in hours],
-        billed_microseconds=[hour.billed_microseconds for hour in hours],
-        weight_input=milli[0],
-        weight_cached=milli[1],
-        weight_output=milli[2],
-    )
-
-
-def unplaced(client: Client, start: datetime, end: datetime) -> list[str]:
-    """Tell which requests ran on no replica of the inventory, so that their GPU time is in no bill."""
-    rows = ask(client, "requests_unplaced_replica", start=start, end=end).iter_rows()
-    return [
-        f"{count:,} requests name no replica"
-        if replica is None
-        else f"replica {replica}: {count:,} requests, but no row in the inventory (table replicas) at that time"
-        for replica, count in rows
-    ]
 
 
 def team_costs(report: CostReport) -> pl.DataFrame:
@@ -211,7 +63,7 @@ def daily_costs(report: CostReport) -> pl.DataFrame:
     """Sum a report by day.
 
     Returns:
-        One row per (day, team_or_bucket), in that order: amount_units. What no team bears goes under the name of its bucket.
+        One row per (day, team_or_bucket), in that order: amount_units. What no team bears goes by its bucket.
     """
     import polars as pl
 

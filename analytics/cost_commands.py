@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     from analytics.cost import CostReport
 
 
+REPORT_SHOWS: dict[str, answers.Show] = {
+    "amount_units": answers.count,
+    "share_ratio": answers.percent,
+    "requests_count": answers.count,
+    "input_tokens": answers.count,
+    "output_tokens": answers.count,
+    "usd_per_million_tokens": answers.factor,
+}
+"""How a table shows the columns of a report."""
+
+
 @click.group()
 def cost() -> None:
     """Cost per team out of the GPU bill."""
@@ -75,8 +86,7 @@ def report(
     weights = ctx.obj.section("analytics").token_weights
     with closing(open_data(db, url)) as client:
         found = cost_report(client, start_day, end_day, weights=weights, now=now)
-    total = "row" if by in ("model", "replica") else by
-    answers.answer(rows_of(found, by), output, shows=shows_of(total))
+    answers.answer(rows_of(found, by), output, shows=REPORT_SHOWS)
     click.echo(
         f"bill {answers.money(found.bill_units)} {found.currency} from {start_day} up to {end_day - timedelta(days=1)}",
         err=True,
@@ -133,18 +143,6 @@ def exact(units: int) -> str:
     return f"{units_to_usd(units):.9f}"
 
 
-def shows_of(_: str) -> dict[str, answers.Show]:
-    """Say how a table shows the columns of a report."""
-    return {
-        "amount_units": answers.count,
-        "share_ratio": answers.percent,
-        "requests_count": answers.count,
-        "input_tokens": answers.count,
-        "output_tokens": answers.count,
-        "usd_per_million_tokens": answers.factor,
-    }
-
-
 def missing(lines: Sequence[str]) -> int:
     """List what the bill lacks on stderr; return the exit code."""
     if lines:
@@ -176,7 +174,7 @@ def missing_rates(db: Path | None, url: str | None, month: date | None, now: dat
     """List the GPU time of a month that has no price. Exit code 1 where there is any."""
     import polars as pl
 
-    from analytics.cost import midnight, read_bill
+    from analytics.ledger import midnight, read_bill
 
     start_day, end_day = range_of(month, None, None, None, now)
     with closing(open_data(db, url)) as client:
