@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from analytics.simulator.fleet import SimulatedFleet
+    from collector.client import Client
 
 LAND_ROWS = 100_000
 
@@ -87,7 +89,11 @@ def simulate(
     if http_url:
         from analytics.simulator.http_load import load_server
 
-        click.echo(load_server(config, seed, start, end, http_url, requests_most=requests_most, speed=speed))
+        with click.progressbar(length=requests_most, label="loading", file=sys.stderr) as bar:
+            counts = load_server(
+                config, seed, start, end, http_url, requests_most=requests_most, speed=speed, progress=bar.update
+            )
+        click.echo("\n".join(f"{name}\t{count}" for name, count in counts.items()))
         return
     client = None if out or otlp else open_data(db, url, write=True)
     fleet = run(config, seed, start, end, progress=lambda name: click.echo(f"simulating {name}", err=True))
@@ -107,16 +113,14 @@ def simulate(
     report(fleet)
 
 
-def land(client: object, tables: dict[str, pa.Table]) -> None:
+def land(client: Client, tables: dict[str, pa.Table]) -> None:
     """Land every table in slices, with a progress bar."""
-    import sys
-
     total = sum(table.num_rows for table in tables.values())
     with click.progressbar(length=total, label="landing", file=sys.stderr) as bar:
         for name, table in tables.items():
             for offset in range(0, table.num_rows, LAND_ROWS):
                 rows = table.slice(offset, LAND_ROWS)
-                client.land(name, rows)  # type: ignore[attr-defined]
+                client.land(name, rows)
                 bar.update(rows.num_rows)
 
 
@@ -131,8 +135,6 @@ def write_parquet(tables: dict[str, pa.Table], folder: Path) -> None:
 
 def send_otlp(requests: pa.Table, url: str) -> None:
     """Post the requests as OTLP; see `analytics.simulator.replay`."""
-    import sys
-
     from analytics.simulator.otlp import SPANS_MOST, to_otlp
     from analytics.simulator.replay import Receiver
 
