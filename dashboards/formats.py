@@ -90,8 +90,9 @@ def age(value: float | None, *, absent: str = "no data") -> str:
 
 
 def span(value: float) -> str:
-    """Write the length of a window: 3 h, 14 d, 25 min."""
-    for limit, divisor, unit in ((120, 1, "s"), (3600, 60, "min"), (172801, 3600, "h")):
+    """Write the length of a window: 3 h, 14 d, 2.5 min."""
+    for limit, divisor, unit in ((120, 1, "s"), (3600, 60, "min"), (172801, 3600, "h"), (math.inf, 86400, "d")):
         if value < limit:
-            return f"{value / divisor:.3g} {unit}"
-    return f"{value / 86400:.3g} d"
+            number = value / divisor
+            return f"{number:,.0f} {unit}" if number >= 10 else f"{number:.2g} {unit}"
+    return ABSENT

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import streamlit as st
 
@@ -13,10 +13,7 @@ from dashboards import formats, panels, reads
 from dashboards.errors import BadLink
 from dashboards.palette import Palette
 from dashboards.status import Status, limits
-from dashboards.window import DEFAULT_RANGE, RANGES, Window, choose_window
-
-if TYPE_CHECKING:
-    from analytics.health import TelemetryHealth
+from dashboards.window import DEFAULT_RANGE, RANGES, Window, choose_window, round_up
 
 ALL_MODELS = "All models"
 
@@ -55,7 +52,6 @@ class View:
     now: datetime
     """The end of what is shown: the time, or where the data ends."""
     palette: Palette
-    health: TelemetryHealth
     choice: Any = None
     """What the page's own controls in the header say."""
 
@@ -125,7 +121,7 @@ def _open(
         choice = controls(first, window.end) if controls else None
         model = choose_model() if models else None
         choose_live()
-    view = View(window, model, window.end, panels.theme(), reads.telemetry_health(window.end), choice)
+    view = View(window, model, window.end, panels.theme(), choice)
     with freshness:
         st.markdown(" ".join([*(badges(view) if badges else []), *freshness_badges(view, last)]), width="content")
     if window.fixed:
@@ -191,8 +187,10 @@ def window_of(range_name: str | None, last: datetime, *, linked: bool = True) ->
 
 
 def freshness_badges(view: View, last: datetime) -> list[str]:
-    """Say up to when the page tells, and how far ingest is behind: always, on every page."""
-    lag = (reads.clock() - (view.health.last_received_at or last)).total_seconds()
+    """Say up to when the page tells, and how far ingest is behind the clock: always, on every page."""
+    now = reads.clock()
+    health = reads.telemetry_health(round_up(now, reads.current().refresh_seconds))
+    lag = (now - (health.last_received_at or last)).total_seconds()
     status = limits()["ingest_lag_seconds"].judge(lag)
     colour = {Status.OK: "green"}.get(status, status.colour)
     icon = status.icon or ":material/check:"
@@ -218,7 +216,6 @@ def forget_zoom() -> None:
 
 
 def zoom(start: datetime, end: datetime) -> None:
-    """Fix the window in the link, stop Live, and run the page again."""
+    """Fix the window in the link and stop Live; for callbacks, which run before the page does."""
     st.query_params.update({"from": start.isoformat(timespec="seconds"), "to": end.isoformat(timespec="seconds")})
     st.session_state["live"] = False
-    st.rerun()

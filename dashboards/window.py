@@ -18,7 +18,7 @@ RANGES: dict[str, timedelta] = {
 }
 DEFAULT_RANGE = "3h"
 BUCKET_STEPS_SECONDS = (10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
-MOST_BUCKETS = 360
+MOST_BUCKETS = 180
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Window:
 
     @property
     def bucket_seconds(self) -> int:
-        """The narrowest bucket with which a series has at most 360 points."""
+        """The narrowest bucket with which a series has at most 180 points."""
         return next(
             (step for step in BUCKET_STEPS_SECONDS if self.seconds / step <= MOST_BUCKETS), BUCKET_STEPS_SECONDS[-1]
         )

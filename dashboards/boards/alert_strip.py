@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from dashboards import formats, panels, reads, routes
+from dashboards import formats, page, panels, reads, routes
 from dashboards.page import View
 from dashboards.pills import SEVERITIES, pills
 
@@ -96,7 +96,7 @@ def row_of(alert: AlertView, now: datetime) -> dict[str, Any]:
         "alert": alert.title,
         "scope": " · ".join(alert.labels[name] for name in SCOPE_LABELS if alert.labels.get(name)) or "fleet",
         "since": formats.age((now - alert.since).total_seconds()),
-        "summary": alert.summary,
+        "summary": alert.summary.removeprefix(f"{alert.labels.get('model')}: "),
         "told": told(alert),
         "chart": ":material/show_chart: chart",
         "trace": ":material/account_tree: worst" if alert.trace_ids else None,
@@ -123,10 +123,7 @@ def to_chart(found: list[AlertView], now: datetime) -> None:
     """Fix the window around the breach, and the model to its own."""
     if alert := clicked("alert-chart", found):
         end = alert.resolved_at or now
-        st.query_params.update(
-            {"from": (alert.since - LEAD).isoformat(timespec="seconds"), "to": end.isoformat(timespec="seconds")}
-        )
-        st.session_state["live"] = False
+        page.zoom(alert.since - LEAD, end)
         if alert.labels.get("model") in reads.models():
             st.session_state["model"] = alert.labels["model"]
 

@@ -64,7 +64,7 @@ def rates(view: View) -> None:
 
 def tiles(view: View) -> None:
     """Lag, rate, delay, and what can't be charged or was guessed."""
-    health, of = view.health, limits()
+    health, of = reads.telemetry_health(view.now), limits()
     replicas = health.replicas
     down = [row["replica"] for row in replicas.to_dicts() if row["up"] == 0]
     scraped = replicas["up"].drop_nulls().len()
@@ -114,7 +114,7 @@ def replicas(view: View) -> None:
     """One row per replica, the oldest first."""
     import polars as pl
 
-    frame = view.health.replicas
+    frame = reads.telemetry_health(view.now).replicas
     if not frame.height:
         panels.quiet("No replica is in the inventory and none has sent anything.")
         return
@@ -168,7 +168,7 @@ def age_text(moment: datetime | None, now: datetime) -> str:
 
 def nulls(view: View) -> None:
     """Shares of rows without a value, the most first."""
-    frame = view.health.null_ratios.drop_nulls().sort("null_ratio", descending=True)
+    frame = reads.telemetry_health(view.now).null_ratios.drop_nulls().sort("null_ratio", descending=True)
     if not frame.height:
         panels.quiet("No request in the last hour.")
         return

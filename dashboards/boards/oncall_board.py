@@ -159,18 +159,23 @@ def linked_chart(view: View) -> None:
         bands=bands(view),
     )
     key = f"fleet-{window.start:%Y%m%d%H%M%S}-{window.end:%Y%m%d%H%M%S}" if window.fixed else "fleet"
-    chosen = st.echarts_chart(
+    st.echarts_chart(
         option,
         height=HEIGHT,
         key=key,
-        on_select="rerun",
+        on_select=lambda: brushed(key, view),
         alt="Time to first token, errors, KV cache, requests, GPU activity and power of the fleet over the window",
     )
-    if areas := chosen["selection"]["areas"]:
-        low, high = sorted(areas[0]["coord_range"])
-        start, end = (datetime.fromtimestamp(edge / 1000, UTC).replace(tzinfo=None) for edge in (low, high))
-        if (end - start).total_seconds() >= 2 * window.bucket_seconds and (start, end) != (window.start, window.end):
-            page.zoom(start, end)
+
+
+def brushed(key: str, view: View) -> None:
+    """Fix the window to what was brushed across the chart, unless it is too short to show anything."""
+    areas = st.session_state[key]["selection"]["areas"]
+    if not areas:
+        return
+    start, end = (datetime.fromtimestamp(edge / 1000, UTC).replace(tzinfo=None) for edge in areas[0]["coord_range"])
+    if abs((end - start).total_seconds()) >= 2 * view.window.bucket_seconds:
+        page.zoom(min(start, end), max(start, end))
 
 
 def events(view: View) -> list[dict[str, Any]]:

@@ -73,3 +73,8 @@ def test_a_change_of_nothing_is_the_number_zero_and_not_a_string_with_a_sign(now
 @pytest.mark.parametrize(("value", "text"), [(4, "4 s"), (-1, "0 s"), (240, "4 min"), (1e6, "12 d"), (None, "no data")])
 def test_an_age_is_short(value, text):
     assert formats.age(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(10800, "3 h"), (14 * 86400, "14 d"), (3005, "50 min"), (172800, "48 h")])
+def test_a_window_is_named_by_its_length(value, text):
+    assert formats.span(value) == text

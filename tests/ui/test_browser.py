@@ -1,4 +1,4 @@
-"""The boards in a real browser: every page, light and dark, without a complaint, with the numbers of `fleetmeter query`."""
+"""The boards in a real browser: every page, light and dark, no complaint, and the numbers of `fleetmeter query`."""
 
 from datetime import timedelta
 
@@ -115,10 +115,8 @@ def test_a_range_button_moves_the_window_and_the_link(chromium, boards):
         before = seen.tiles()["TTFT p95 · SLO 2 s"]
         seen.page.get_by_role("radio", name="24h").click()
         seen.page.wait_for_url("**range=24h**")
-        seen.page.wait_for_function(
-            "before => document.querySelector('[data-testid=\"stMetricValue\"]').innerText.trim() !== before",
-            arg=before,
-        )
+        changed = "before => document.querySelector('[data-testid=\"stMetricValue\"]').innerText.trim() !== before"
+        seen.page.wait_for_function(changed, arg=before)
         seen.settle()
         assert "vs 24 h before" in seen.text()
         assert seen.unknown() == []
@@ -128,7 +126,7 @@ def test_a_brush_across_the_chart_fixes_the_window_in_the_link(chromium, boards)
     with watched(chromium, "light", height=1200) as seen:
         seen.open(boards)
         box = seen.page.locator(".st-key-fleet canvas").first.bounding_box()
-        seen.page.mouse.click(box["x"] + box["width"] - 62 - 14 - 22, box["y"] + 8)
+        seen.page.mouse.click(box["x"] + box["width"] - 116, box["y"] + 19)  # arms the brush
         seen.page.mouse.move(box["x"] + 200, box["y"] + 70)
         seen.page.mouse.down()
         seen.page.mouse.move(box["x"] + 400, box["y"] + 75, steps=8)
@@ -142,9 +140,6 @@ def test_a_live_page_reads_again_without_a_reload(chromium, boards):
     with watched(chromium, "light") as seen:
         seen.open(f"{boards}/?live=true")
         first = seen.page.get_by_text("as of").first.inner_text()
-        seen.page.wait_for_function(
-            "first => ![...document.querySelectorAll('[data-testid=\"stMain\"] span')].some(one => one.innerText === first)",
-            arg=first,
-            timeout=60_000,
-        )
+        others = "first => ![...document.querySelectorAll('[data-testid=\"stMain\"] span')]"
+        seen.page.wait_for_function(others + ".some(one => one.innerText === first)", arg=first, timeout=60_000)
         assert seen.unknown() == []
