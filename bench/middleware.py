@@ -172,7 +172,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "keys.yaml"
         add_key(file, "sk-bench", "team", "app")
-        keys = ApiKeys(file, now=time.monotonic, check_seconds=float("inf"))
+        keys = ApiKeys(file)
     exporter = Exporter(ExporterConfig(replica="bench"), keys, queue)
     extra = {}
     for chunks in CHUNK_COUNTS:

@@ -13,8 +13,9 @@ import hashlib
 import json
 import logging
 import secrets
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -87,28 +88,33 @@ def _lines(error: ValidationError) -> list[str]:
     return [f"{'.'.join(map(str, problem['loc'])) or 'top'}: {problem['msg']}" for problem in error.errors()]
 
 
+@dataclass(frozen=True, slots=True)
+class KeyMap:
+    """One reading of the file; taken into use as a whole."""
+
+    salt: bytes | None = None
+    identities: Mapping[str, Identity] = field(default_factory=dict)
+    """Hash -> whom it belongs to."""
+    seen: dict[bytes, Identity] = field(default_factory=dict)
+    """Known keys as they were sent, so that a key is hashed once."""
+
+
 class ApiKeys:
-    """The map in use: looks a key up, and reads the file again when its time of change does.
+    """The map in use. A thread reads the file again when it changes, never a request.
 
     A file that breaks while the engine runs leaves the last good map in place, and says so in the log.
     """
 
-    def __init__(self, path: Path | None, *, now: Callable[[], float], check_seconds: float = 2.0) -> None:
-        """Read the file.
+    def __init__(self, path: Path | None) -> None:
+        """Read the file once.
 
         Args:
             path: the file; None: nobody is known.
-            now: monotonic clock, seconds.
-            check_seconds: the least time between two looks at the file.
         """
         self._path = path
-        self._now = now
-        self._check_seconds = check_seconds
-        self._checked_at = float("-inf")
-        self._stamp: tuple[int, int] | None = None
-        self._salt: bytes | None = None
-        self._identities: Mapping[str, Identity] = {}
-        self._seen: dict[bytes, Identity] = {}
+        self._stamp: tuple[int, int, int] | None = None
+        self._map = KeyMap()
+        self._stopped = threading.Event()
         self.problem: str | None = None
         """Why the file is not in use or is out of date; None where all is well."""
         self.refresh()
@@ -116,47 +122,60 @@ class ApiKeys:
     @property
     def salt(self) -> bytes | None:
         """The salt of the file, for other hashes; None without a file."""
-        return self._salt
+        return self._map.salt
 
     def identify(self, key: bytes) -> Identity:
         """Whom a key belongs to; its hash alone where nobody knows it."""
-        if self._now() - self._checked_at >= self._check_seconds:
-            self.refresh()
-        if not key or self._salt is None:
+        current = self._map
+        if not key or current.salt is None:
             return NOBODY
-        found = self._seen.get(key)
+        found = current.seen.get(key)
         if found is None:
-            digest = hash_secret(self._salt, key)
-            found = self._identities.get(digest) or Identity(api_key_hash=digest[:STORED_HASH_DIGITS])
+            digest = hash_secret(current.salt, key)
+            found = current.identities.get(digest) or Identity(api_key_hash=digest[:STORED_HASH_DIGITS])
             if found.team is not None:  # unknown keys are not kept: a guesser must not fill the memory
-                self._seen[key] = found
+                current.seen[key] = found
         return found
+
+    def watch(self, interval_seconds: float = 2.0) -> None:
+        """Look at the file from now on, in a thread of its own."""
+        if self._path is None:
+            return
+
+        def look() -> None:
+            while not self._stopped.wait(interval_seconds):
+                self.refresh()
+
+        threading.Thread(target=look, name="fleetmeter-keys", daemon=True).start()
+
+    def stop(self) -> None:
+        """End the watching."""
+        self._stopped.set()
 
     def refresh(self) -> None:
         """Read the file if it changed since the last look. Never raises."""
-        self._checked_at = self._now()
         if self._path is None:
             return
         try:
             status = self._path.stat()
-            stamp = (status.st_mtime_ns, status.st_size)
+            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
             if stamp == self._stamp:
                 return
             self._stamp = stamp
-            self._take(parse_key_file(self._path.read_text(encoding="utf-8"), str(self._path)))
+            self._map = key_map(parse_key_file(self._path.read_text(encoding="utf-8"), str(self._path)))
             self.problem = None
         except (OSError, UnicodeError, ExporterError) as error:
             problem = str(error)
             if problem != self.problem:
-                log.error("API keys: %s; requests keep the last good map (%d keys)", problem, len(self._identities))
+                kept = len(self._map.identities)
+                log.error("fleetmeter: API keys: %s; requests keep the last good map (%d keys)", problem, kept)
             self.problem = problem
 
-    def _take(self, file: KeyFile) -> None:
-        self._salt = bytes.fromhex(file.salt)
-        self._identities = {
-            entry.hash: Identity(entry.team, entry.app, entry.hash[:STORED_HASH_DIGITS]) for entry in file.keys
-        }
-        self._seen = {}
+
+def key_map(file: KeyFile) -> KeyMap:
+    """Make the map of a file."""
+    identities = {entry.hash: Identity(entry.team, entry.app, entry.hash[:STORED_HASH_DIGITS]) for entry in file.keys}
+    return KeyMap(bytes.fromhex(file.salt), identities)
 
 
 def add_key(path: Path, key: str, team: str, app: str | None = None, note: str | None = None) -> KeyEntry:

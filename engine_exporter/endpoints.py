@@ -24,7 +24,6 @@ _ROUTES = (
     # `response.created` and `response.in_progress` are sent before the engine has done anything.
     Endpoint("/v1/responses", "chat", b".delta"),
     Endpoint("/v1/messages", "chat"),
-    Endpoint("/v2/chat", "chat"),
     Endpoint("/cohere/v2/chat", "chat"),
     Endpoint("/inference/v1/generate", "text_completion"),
     Endpoint("/invocations", "chat"),
@@ -34,6 +33,8 @@ _ROUTES = (
     Endpoint("/classify", "classify"),
     Endpoint("/score", "score"),
     Endpoint("/v1/score", "score"),
+    Endpoint("/generative_scoring", "score"),
+    Endpoint("/v1/systemone", "score"),
     Endpoint("/rerank", "rerank"),
     Endpoint("/v1/rerank", "rerank"),
     Endpoint("/v2/rerank", "rerank"),

@@ -73,6 +73,7 @@ class Exporter:
 
     def close(self) -> None:
         """Send what is left."""
+        self.keys.stop()
         self.queue.close(CLOSE_SECONDS)
 
 
@@ -93,7 +94,8 @@ def from_config(config: ExporterConfig) -> Exporter:
         interval_seconds=config.export_interval_seconds,
         patience_seconds=config.export_patience_seconds,
     )
-    keys = ApiKeys(config.api_keys_file, now=time.monotonic)
+    keys = ApiKeys(config.api_keys_file)
+    keys.watch()
     return Exporter(config, keys, queue, finished=FINISHED, facts=FACTS)
 
 

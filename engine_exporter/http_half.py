@@ -87,7 +87,10 @@ def read_body(body: bytes) -> Asked:
         return Asked()
     if not isinstance(data, dict):
         return Asked()
-    model, choices, user = data.get("model"), data.get("n"), data.get("safety_identifier") or data.get("user")
+    model, choices, metadata = data.get("model"), data.get("n"), data.get("metadata")
+    user = data.get("safety_identifier") or data.get("user")
+    if user is None and isinstance(metadata, dict):
+        user = metadata.get("user_id")  # as /v1/messages has it
     return Asked(
         model=model[:TEXT_LIMIT] if isinstance(model, str) and model else None,
         stream=data.get("stream") is True,

@@ -68,7 +68,7 @@ def request_attributes(
         semconv.USER_HASH: user_hash,
         semconv.API_KEY_HASH: identity.api_key_hash,
         semconv.REQUEST_MODEL: served.model,
-        semconv.ADAPTER: served.adapter,
+        semconv.ADAPTER: served.adapter or engine.adapter,
         semconv.ENDPOINT: http.endpoint.path,
         semconv.OPERATION: http.endpoint.operation,
         semconv.MODE: http.mode,

@@ -112,7 +112,7 @@ def exporter_for_tests(api_keys_file: Path | None = None, **config: Any) -> Benc
     clock, queue, numbers = Clock(), ListQueue(), itertools.count(1)
     exporter = Exporter(
         ExporterConfig(replica="replica-0", **config),
-        ApiKeys(api_keys_file, now=clock),
+        ApiKeys(api_keys_file),
         queue,
         monotonic=clock,
         unix_ns=clock.unix_ns,
@@ -198,12 +198,13 @@ class FakeVllm:
         states = self._add(name)
         answer = asyncio.ensure_future(self._answer(json.loads(body or b"{}"), states, send))
         gone = asyncio.ensure_future(self._wait_gone(receive))
-        await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
-        for task in (answer, gone):
-            if not task.done():
+        try:
+            await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (answer, gone):
                 task.cancel()
-        await asyncio.gather(answer, gone, return_exceptions=True)
-        self._abort(states)
+            await asyncio.gather(answer, gone, return_exceptions=True)
+            self._abort(states)
         if answer.done() and not answer.cancelled() and (error := answer.exception()):
             raise error
 

@@ -71,9 +71,7 @@ class FleetmeterMiddleware:
             return
         try:
             await self.app(call.scope, call.receive, call.send)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
+        except BaseException as error:  # a cancellation too: the server ends, the client did not go
             call.http.raised = type(error).__name__
             raise
         finally:

@@ -2,13 +2,13 @@
 
 import json
 import os
+import time
 
 import pytest
 import yaml
 
 from engine_exporter.api_keys import NOBODY, ApiKeys, add_key, parse_key_file
 from engine_exporter.errors import ExporterError
-from engine_exporter.testing import Clock
 
 
 def touched(path, seconds):
@@ -18,7 +18,7 @@ def touched(path, seconds):
 def test_a_known_key_says_team_and_app_and_a_strange_one_its_hash(tmp_path):
     path = tmp_path / "keys.yaml"
     add_key(path, "sk-1", "search", "ranker", "made for the tests")
-    keys = ApiKeys(path, now=Clock())
+    keys = ApiKeys(path)
     known, strange = keys.identify(b"sk-1"), keys.identify(b"sk-2")
     assert (known.team, known.app, len(known.api_key_hash)) == ("search", "ranker", 16)
     assert strange.team is None and strange.api_key_hash not in (None, known.api_key_hash)
@@ -27,55 +27,67 @@ def test_a_known_key_says_team_and_app_and_a_strange_one_its_hash(tmp_path):
 
 
 def test_without_a_file_nobody_is_known():
-    assert ApiKeys(None, now=Clock()).identify(b"sk-1") == NOBODY
+    assert ApiKeys(None).identify(b"sk-1") == NOBODY
 
 
-def test_the_file_is_read_again_when_it_changes_and_not_at_every_request(tmp_path):
-    path, clock = tmp_path / "keys.yaml", Clock()
+def test_the_file_is_read_again_when_it_changes_and_never_by_a_request(tmp_path):
+    path = tmp_path / "keys.yaml"
     add_key(path, "sk-1", "search")
     touched(path, 100)
-    keys = ApiKeys(path, now=clock)
+    keys = ApiKeys(path)
     add_key(path, "sk-2", "chat")
     touched(path, 200)
     assert keys.identify(b"sk-2").team is None
-    clock.pass_(2.0)
+    keys.refresh()
     assert keys.identify(b"sk-2").team == "chat"
     assert keys.identify(b"sk-1").team == "search"
 
 
-def test_a_team_that_changes_is_seen_although_the_key_was_seen_before(tmp_path):
-    path, clock = tmp_path / "keys.yaml", Clock()
+def test_a_thread_of_its_own_sees_the_change(tmp_path):
+    path = tmp_path / "keys.yaml"
+    keys = ApiKeys(path)
+    keys.watch(interval_seconds=0.01)
     add_key(path, "sk-1", "search")
-    keys = ApiKeys(path, now=clock)
+    deadline = time.monotonic() + 5
+    while keys.identify(b"sk-1").team is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert keys.identify(b"sk-1").team == "search"
+    keys.stop()
+
+
+def test_a_team_that_changes_is_seen_although_the_key_was_seen_before(tmp_path):
+    path = tmp_path / "keys.yaml"
+    add_key(path, "sk-1", "search")
+    keys = ApiKeys(path)
     assert keys.identify(b"sk-1").team == "search"
     path.write_text(path.read_text().replace("team: search", "team: ranking"))
-    clock.pass_(2.0)
+    keys.refresh()
     assert keys.identify(b"sk-1").team == "ranking"
 
 
 def test_a_file_that_breaks_or_goes_leaves_the_last_good_map(tmp_path, caplog):
-    path, clock = tmp_path / "keys.yaml", Clock()
+    path = tmp_path / "keys.yaml"
     add_key(path, "sk-1", "search")
-    keys = ApiKeys(path, now=clock)
+    keys = ApiKeys(path)
     path.write_text("keys: [")
-    clock.pass_(2.0)
+    keys.refresh()
     assert keys.identify(b"sk-1").team == "search"
     assert "not an API-key file" in keys.problem and "last good map" in caplog.text
     path.unlink()
-    clock.pass_(2.0)
+    keys.refresh()
     assert keys.identify(b"sk-1").team == "search"
     add_key(path, "sk-1", "chat")
-    clock.pass_(2.0)
+    keys.refresh()
     assert keys.identify(b"sk-1").team == "chat"
     assert keys.problem is None
 
 
 def test_a_file_that_is_not_there_yet_is_found_later(tmp_path):
-    path, clock = tmp_path / "keys.yaml", Clock()
-    keys = ApiKeys(path, now=clock)
+    path = tmp_path / "keys.yaml"
+    keys = ApiKeys(path)
     assert keys.identify(b"sk-1") == NOBODY
     add_key(path, "sk-1", "search")
-    clock.pass_(2.0)
+    keys.refresh()
     assert keys.identify(b"sk-1").team == "search"
 
 

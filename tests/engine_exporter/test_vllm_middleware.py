@@ -399,3 +399,26 @@ def test_the_end_of_the_server_sends_what_is_left():
 
     asyncio.run(app({"type": "lifespan"}, nothing, nothing))
     assert closed == [3.0]
+
+
+def test_a_request_that_the_server_cancels_is_an_error_not_a_client_that_left():
+    bench, engine, app = served(Reply(chunks=10, hold_after=3))
+
+    async def go():
+        engine.closed = asyncio.Event()
+        task = asyncio.ensure_future(post(app, body=CHAT))
+        await engine.closed.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.sleep(0.05)
+
+    asyncio.run(go())
+    assert (bench.row[semconv.OUTCOME], bench.row[semconv.ERROR_TYPE]) == ("error", "CancelledError")
+    assert bench.row[semconv.OUTPUT_TOKENS] == 3
+
+
+@pytest.mark.parametrize("field", [{"user": "ann"}, {"safety_identifier": "ann"}, {"metadata": {"user_id": "ann"}}])
+def test_the_end_user_is_hashed_wherever_the_api_has_it(field):
+    bench, _, app = served(hash_salt="pepper")
+    asked(app, body={**CHAT, **field})
+    assert len(bench.row[semconv.USER_HASH]) == 16
