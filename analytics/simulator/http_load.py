@@ -26,7 +26,27 @@ from analytics.simulator.workload import Ending, Turns, draw_workload, join
 if TYPE_CHECKING:
     from analytics.simulator.config import FleetConfig
 
-WORDS = "time year people way day man thing woman life child world school state family student group country problem hand".split()
+WORDS = [
+    "time",
+    "year",
+    "people",
+    "way",
+    "day",
+    "man",
+    "thing",
+    "woman",
+    "life",
+    "child",
+    "world",
+    "school",
+    "state",
+    "family",
+    "student",
+    "group",
+    "country",
+    "problem",
+    "hand",
+]
 CONCURRENT_MOST = 256
 TIMEOUT_SECONDS = 300.0
 
@@ -88,7 +108,9 @@ def served_models(base: str) -> dict[str, str]:
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise SimulatorError(f"{base} is not an address ({error}); begin it with http://") from error
     except httpx.HTTPStatusError as error:
-        raise SimulatorError(f"{base}/models answered {error.response.status_code}; set OPENAI_API_KEY if it asks for one") from error
+        raise SimulatorError(
+            f"{base}/models answered {error.response.status_code}; set OPENAI_API_KEY if it asks for one"
+        ) from error
     except httpx.HTTPError as error:
         raise ReceiverError(f"no OpenAI-compatible server answers at {base} ({error})") from error
     except (ValueError, KeyError, TypeError) as error:

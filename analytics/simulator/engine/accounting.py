@@ -7,6 +7,8 @@ each step: the replica's accumulators move, and a sequence is settled against th
 
 from __future__ import annotations
 
+import numpy as np
+
 from analytics.simulator.engine.layout import compiled
 
 
@@ -19,51 +21,37 @@ def bin_of(w, t):  # type: ignore[no-untyped-def]
 
 @compiled
 def mark(w, r, t0, t1, prefilling, decoding):  # type: ignore[no-untyped-def]
-    """Spread a stretch of work over the bins, and sample the gauges at the ends of bins passed."""
-    lim = w.lim[0]
-    last = w.tel.shape[1] - 1
-    length = t1 - t0
-    b = min(int(t0 / lim.width), last)
+    """Spread a stretch of work over the bins that it touches."""
+    last, width = w.tel.shape[1] - 1, w.lim[0].width
+    b = bin_of(w, t0)
     t = t0
     while True:
-        upto = min(t1, (b + 1) * lim.width) if b < last else t1
+        upto = min(t1, (b + 1) * width) if b < last else t1
         part = max(upto - t, 0.0)
         w.tel[r, b].busy += part
-        if length > 0.0:
-            w.tel[r, b].prefilling += prefilling * part / length
+        if prefilling > 0.0:
+            w.tel[r, b].prefilling += prefilling * part / (t1 - t0)
         w.tel[r, b].sequence_seconds += decoding * part
         if upto >= t1 or b == last:
             break
         t = upto
         b += 1
-    sample(w, r, t1)
 
 
 @compiled
-def sample(w, r, t1):  # type: ignore[no-untyped-def]
-    """Write the gauges at each end of a bin up to `t1`."""
+def next_edge(w, r):  # type: ignore[no-untyped-def]
+    """The end of the bin whose gauges come next; infinite after the last."""
+    return (w.rep[r].edge + 1) * w.lim[0].width if w.rep[r].edge < w.tel.shape[1] else np.inf
+
+
+@compiled
+def sample(w, r, upto, blocks):  # type: ignore[no-untyped-def]
+    """Write the gauges at each end of a bin up to a time, `blocks` being in use then."""
     me = w.rep[r]
-    lim = w.lim[0]
-    while me.edge < w.tel.shape[1] and (me.edge + 1) * lim.width <= t1:
-        e = me.edge
-        w.tel[r, e].running = me.running
-        w.tel[r, e].waiting = me.waiting
-        w.tel[r, e].blocks = me.pinned
+    while next_edge(w, r) <= upto:
+        at = w.tel[r, me.edge]
+        at.running, at.waiting, at.blocks = me.running, me.waiting, blocks
         me.edge += 1
-
-
-@compiled
-def mark_tokens(w, r, t0, t1, tokens):  # type: ignore[no-untyped-def]
-    """Spread generated tokens over the bins."""
-    lim = w.lim[0]
-    last = w.tel.shape[1] - 1
-    b = min(int(t0 / lim.width), last)
-    t = t0
-    while b < last and (b + 1) * lim.width < t1:
-        w.tel[r, b].output_tokens += tokens * ((b + 1) * lim.width - t) / (t1 - t0)
-        t = (b + 1) * lim.width
-        b += 1
-    w.tel[r, b].output_tokens += tokens * (t1 - t) / (t1 - t0)
 
 
 @compiled

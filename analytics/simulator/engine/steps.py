@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analytics.simulator.engine.accounting import bin_of, mark, mark_tokens, sample, spend
+from analytics.simulator.engine.accounting import bin_of, mark, next_edge, sample, spend
 from analytics.simulator.engine.batch import finish_due, make_room, schedule, start_decoding
 from analytics.simulator.engine.layout import compiled
 from analytics.simulator.engine.prefix_cache import shrink
@@ -19,23 +19,29 @@ TAKEN, NOTHING, PREEMPTED = 0, 1, 2
 
 
 @compiled
+def decode_blocks(w, r, steps):  # type: ignore[no-untyped-def]
+    """Blocks that the decoding sequences begin in the next `steps` steps."""
+    me = w.rep[r]
+    size = w.lim[0].block_size
+    blocks = me.decoding * (steps // size)
+    for j in range(steps % size):
+        blocks += w.residues[r, (-(me.steps + j)) % size]
+    return blocks
+
+
+@compiled
 def give_decode_blocks(w, r, steps):  # type: ignore[no-untyped-def]
     """Allocate the blocks that the decoding sequences fill in the next `steps` steps."""
     me = w.rep[r]
-    lim = w.lim[0]
-    size = lim.block_size
-    s0 = me.steps
-    given = me.decoding * (steps // size)
-    for j in range(steps % size):
-        given += w.residues[r, (-(s0 + j)) % size]
+    size = w.lim[0].block_size
+    given = decode_blocks(w, r, steps)
     if given == 0:
         return
     me.pinned += given
     for k in range(me.running):
-        i = w.slots[r, k]
-        job = w.job[i]
+        job = w.job[w.slots[r, k]]
         if job.finish_step > 0:
-            length = job.born_context + s0 - job.born_step
+            length = job.born_context + me.steps - job.born_step
             job.private += -(-(length + steps) // size) - -(-length // size)
 
 
@@ -95,16 +101,32 @@ def leap(w, r, until, single):  # type: ignore[no-untyped-def]
         k -= 1
         seconds = k * first + growth * (k * (k - 1) / 2.0)
     me.clock = t0 + seconds
+    mark_leap(w, r, t0, k, first, growth)
     give_decode_blocks(w, r, k)
     shrink(w, r)
     equal = factor * (lim.step / n + lim.sequence)
     spend(w, r, t0, seconds, k, equal, factor * lim.context, 0)
-    mark_tokens(w, r, t0, me.clock, n * k)
     me.steps += k
     me.context += n * k
-    mark(w, r, t0, me.clock, 0.0, n)
     if me.next_finish <= me.steps:
         finish_due(w, r, first + growth * (k - 1))
+
+
+@compiled
+def mark_leap(w, r, t0, steps, first, growth):  # type: ignore[no-untyped-def]
+    """Telemetry of a leap as of its single steps: tokens in the bin where their step ends, gauges of the step under way."""
+    me = w.rep[r]
+    n = me.decoding
+    mark(w, r, t0, me.clock, 0.0, n)
+    counted = 0
+    while next_edge(w, r) <= me.clock:
+        edge = next_edge(w, r)
+        under_way = steps_until(first, growth, edge - t0, steps)
+        ended = under_way - (t0 + under_way * first + growth * (under_way * (under_way - 1) / 2.0) > edge)
+        w.tel[r, me.edge].output_tokens += float(n * (ended - counted))
+        counted = ended
+        sample(w, r, edge, me.pinned + decode_blocks(w, r, under_way))
+    w.tel[r, bin_of(w, me.clock)].output_tokens += float(n * (steps - counted))
 
 
 @compiled
@@ -142,6 +164,7 @@ def mixed_step(w, r):  # type: ignore[no-untyped-def]
     me.steps += 1
     me.context += decoding
     mark(w, r, t0, me.clock, prefilling, decoding)
+    sample(w, r, me.clock, me.pinned)
     w.tel[r, bin_of(w, me.clock)].output_tokens += float(decoding)
     for k in range(me.running):
         i = w.slots[r, k]
@@ -186,7 +209,7 @@ def advance(w, r, until):  # type: ignore[no-untyped-def]
     lim = w.lim[0]
     while me.clock < until:
         if me.alive == 0 or (me.running == 0 and me.head < 0):
-            sample(w, r, until)
+            sample(w, r, until, 0)
             while w.bounds[me.hour] <= until:
                 me.hour += 1
             me.clock = until
