@@ -58,6 +58,8 @@ def read_trace(config: TraceConfig, length_seconds: float, rng: np.random.Genera
     Raises:
         SimulatorError: the file can't be read or is not of its format.
     """
+    import polars as pl
+
     path = Path(config.path).expanduser()
     if not path.exists():
         raise SimulatorError(f"trace {path} does not exist; name the {config.format} file in `trace.path`")
@@ -70,8 +72,8 @@ def read_trace(config: TraceConfig, length_seconds: float, rng: np.random.Genera
             trace = read_servegen(path, config.clients, length_seconds * config.speed, rng)
     except SimulatorError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SimulatorError(f"{path} is not a {config.format} trace: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
+        raise SimulatorError(f"{path} can't be read as a trace of format {config.format}: {error}") from error
     if trace.at.size == 0:
         raise SimulatorError(f"{path} holds no request")
     return cut(trace, config, length_seconds)
@@ -134,23 +136,24 @@ def read_servegen(
     """
     import polars as pl
 
-    rates = pl.read_parquet(folder / "client_rates.parquet").with_columns(
-        client=pl.concat_str("category", "model", pl.col("client_id").cast(pl.String), separator="/")
-    )
-    densities = pl.read_parquet(folder / "client_token_pdfs.parquet").with_columns(
-        client=pl.concat_str("category", "model", pl.col("client_id").cast(pl.String), separator="/")
-    )
-    whole = densities.group_by("client").agg(pl.col("field").is_in(["input_tokens", "output_tokens"]).any())
-    known = rates.join(whole, on="client").group_by("client").agg(pl.col("rate_rps").mean())
-    known = known.sort("rate_rps", "client", descending=[True, False])
-    chosen = list(clients) or known["client"].to_list()[:1]
-    if unknown := set(chosen) - set(known["client"]):
-        raise SimulatorError(f"no ServeGen client {', '.join(sorted(unknown))}; the busiest are "
-                             f"{', '.join(known['client'].to_list()[:5])}")  # fmt: skip
+    keys = ("category", "model", "client_id")
+    rates = pl.read_parquet(folder / "client_rates.parquet").cast({"client_id": pl.Int64})
+    densities = pl.scan_parquet(folder / "client_token_pdfs.parquet").cast({"client_id": pl.Int64})
+    wanted = densities.filter(pl.col("field").is_in(["input_tokens", "output_tokens"]))
+    whole = wanted.select(keys).unique().collect()  # the largest clients' densities are not published
+    busiest = rates.join(whole, on=keys).group_by(keys).agg(pl.col("rate_rps").mean())
+    busiest = busiest.sort("rate_rps", *keys, descending=[True, False, False, False])
+    known = {"/".join(map(str, row[:3])): row[:3] for row in busiest.iter_rows()}
+    chosen = list(clients) or list(known)[:1]
+    if unknown := set(chosen) - set(known):
+        raise SimulatorError(
+            f"no ServeGen client {', '.join(sorted(unknown))}; the busiest are {', '.join(list(known)[:5])}"
+        )
     at, given, made = [], [], []
     for client in chosen:
-        times = _servegen_times(rates.filter(pl.col("client") == client).sort("t_s"), length_seconds, rng)
-        density = densities.filter(pl.col("client") == client)
+        this = dict(zip(keys, known[client], strict=True))
+        times = _servegen_times(rates.filter(**this).sort("t_s"), length_seconds, rng)
+        density = wanted.filter(**this).collect()
         at.append(times)
         given.append(_servegen_lengths(density, "input_tokens", times, rng))
         made.append(_servegen_lengths(density, "output_tokens", times, rng))
