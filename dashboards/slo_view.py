@@ -18,15 +18,15 @@ SLI_TITLES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E", "availability": "err
 
 
 def statuses(now: datetime, model: str | None = None) -> list[SloStatus]:
-    """Every SLO's status, the least budget left first; what can't be measured stands last."""
+    """Every SLO's status, the worst state first, then the least budget left; what can't be measured stands last."""
     found = reads.slo_statuses(now, reads.slo_definitions())
     return sorted((one for one in found if model in (None, one.model)), key=urgency)
 
 
-def urgency(status: SloStatus) -> tuple[bool, float, str, str]:
-    """Sort key: least budget left first, no data last."""
+def urgency(status: SloStatus) -> tuple[int, float, str, str]:
+    """Sort key: exhausted, burning, at risk, well, no data; then the least budget left."""
     left = status.budget_left_ratio
-    return (left is None, left if left is not None else 0.0, status.model, status.slo.name)
+    return (list(STATES).index(state(status)), left if left is not None else 0.0, status.model, status.slo.name)
 
 
 def threshold_seconds(sli: str, model: str | None) -> float | None:

@@ -120,7 +120,7 @@ def listing(frame: pl.DataFrame) -> None:
         pl.DataFrame(rows, infer_schema_length=None),
         {
             "verdict": pills("Verdict", VERDICTS, width=100),
-            "model": config.TextColumn("Model", width=110),
+            "model": config.TextColumn("Model", width=130),
             "team": config.TextColumn("Team", width=90),
             "metric": config.TextColumn("Metric", width=110),
             "now": config.TextColumn("Median now", width=95, alignment="right"),
@@ -131,7 +131,7 @@ def listing(frame: pl.DataFrame) -> None:
             ),
             "q_value": config.TextColumn("q", alignment="right", width=70, help="Significance over all streams."),
             "count": config.NumberColumn("Requests", format="localized", width=75),
-            "reason": config.TextColumn("Reason", width=380),
+            "reason": config.TextColumn("Reason", width=360),
         },
         key="drift-table",
         alt="Streams, those that drifted first",

@@ -86,7 +86,6 @@ def tiles_of(
             formats.change(now.ttft_p95_seconds, then.ttft_p95_seconds),
             since,
             buckets["ttft_p95_seconds"].to_list(),
-            "95th percentile of the time to the first token of the window's requests that ended well.",
         ),
         Tile(
             f"TPOT p95 · SLO {tpot * 1000:g} ms" if tpot else "TPOT p95",
@@ -95,7 +94,6 @@ def tiles_of(
             formats.change(now.tpot_p95_seconds, then.tpot_p95_seconds),
             since,
             buckets["tpot_p95_seconds"].to_list(),
-            "95th percentile of the time per output token after the first.",
         ),
         Tile(
             "Error ratio",

@@ -132,7 +132,7 @@ def numbers(view: View, one: SloStatus) -> None:
                 "Budget left",
                 slo_view.left_text(one.budget_left_ratio),
                 of["budget_left_ratio"].judge(one.budget_left_ratio),
-                note=f"{one.budget_events:,.1f} bad allowed",
+                note=f"{allowed_text(one.budget_events)} bad allowed",
             ),
             Tile(
                 "Burn rate, 1 h",
@@ -150,6 +150,11 @@ def numbers(view: View, one: SloStatus) -> None:
             ),
         ]
     )
+
+
+def allowed_text(events: float) -> str:
+    """How many events may be bad; a fraction of one where there are few."""
+    return f"{events:,.0f}" if events >= 10 else f"{events:.2g}"
 
 
 def objective_text(ratio: float) -> str:

@@ -136,7 +136,6 @@ def tooltip(palette: Palette, **options: Any) -> Option:
 def legend(palette: Palette, **options: Any) -> Option:
     """A legend above the chart, for bars and many lines."""
     return {
-        "type": "scroll",
         "top": 0,
         "itemWidth": 10,
         "itemHeight": 10,

@@ -63,10 +63,14 @@ def by_entity(
     }
 
 
+LOWEST_PERCENT = -200.0
+"""Where the burn-down is cut off: how far a budget is overspent stands in the numbers above it."""
+
+
 def budget_burn_down(
     frame: pl.DataFrame, start: datetime, end: datetime, palette: Palette, *, colour: str, warn_ratio: float
 ) -> Option:
-    """Draw what was left of an error budget, hour by hour; below 0 it is overspent.
+    """Draw what was left of an error budget, hour by hour; below 0 it is overspent, and below -200 % cut off.
 
     Args:
         frame: one row per bucket: bucket_at, budget_left_ratio (null before the first request).
@@ -76,11 +80,13 @@ def budget_burn_down(
         colour: colour of the line, by status.
         warn_ratio: from where on down it is orange.
     """
-    values = (frame["budget_left_ratio"].cast(pl.Float64) * 100).round(2).to_list()
-    least = min([0.0, *(value for value in values if value is not None)])
-    line = axes.line(
-        "budget left", axes.points(frame["bucket_at"].to_list(), values, None), colour, shade=True, unit="%.1f %%"
-    )
+    percent = (frame["budget_left_ratio"].cast(pl.Float64) * 100).round(2)
+    values = [max(value, LOWEST_PERCENT) for value in percent.drop_nulls().to_list()]
+    times = frame.filter(pl.col("budget_left_ratio").is_not_null())["bucket_at"].to_list()
+    if values:
+        times, values = [start, *times, end], [100.0, *values, values[-1]]
+    least = min([0.0, *values])
+    line = axes.line("budget left", axes.points(times, values, None), colour, shade=True, unit="%.1f %%")
     line["endLabel"] = {"show": False}
     line["step"] = "end"
     line["areaStyle"] = {"color": colour, "opacity": 0.14, "origin": 0}
@@ -104,7 +110,7 @@ def budget_burn_down(
             "Budget left %",
             min=least if least >= 0 else math.floor(least / 50) * 50,
             max=100,
-            interval=25 if least >= 0 else 50 if least > -300 else None,
+            interval=25 if least >= 0 else 50,
         ),
         "series": [line],
     }

@@ -36,7 +36,7 @@ def order_spans(frame: pl.DataFrame) -> list[Step]:
     Args:
         frame: one row per span: span_id, parent_span_id, name, started_at, duration_seconds, outcome.
     """
-    rows = frame.sort("started_at", maintain_order=True).to_dicts()
+    rows = sorted(frame.to_dicts(), key=lambda row: (row["started_at"], place_of(str(row["name"]))))
     if not rows:
         return []
     origin: datetime = min(row["started_at"] for row in rows)
@@ -64,6 +64,17 @@ def order_spans(frame: pl.DataFrame) -> list[Step]:
     return steps
 
 
+def phase_of(name: str) -> str | None:
+    """The phase of a request that a span's name speaks of, if any."""
+    return next((phase for phase in PHASES if phase in name.lower()), None)
+
+
+def place_of(name: str) -> int:
+    """Where a span stands among those that start at the same time: a queue of no length is still before its prefill."""
+    phase = phase_of(name)
+    return -1 if phase is None else PHASES.index(phase)
+
+
 def _step(row: dict[str, object], depth: int, origin: datetime) -> Step:
     name = str(row["name"])
     started = row["started_at"]
@@ -74,7 +85,7 @@ def _step(row: dict[str, object], depth: int, origin: datetime) -> Step:
         depth=depth,
         offset_seconds=(started - origin).total_seconds(),
         duration_seconds=float(duration) if isinstance(duration, int | float) else 0.0,
-        phase=next((phase for phase in PHASES if phase in name.lower()), None),
+        phase=phase_of(name),
         failed=row.get("outcome") in ("error", "rejected", "engine_dead"),
     )
 

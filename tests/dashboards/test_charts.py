@@ -117,7 +117,7 @@ def test_lines_stand_in_sorted_order_in_their_fixed_colours():
 def test_an_overspent_budget_is_drawn_below_zero():
     frame = pl.DataFrame({"bucket_at": [START], "budget_left_ratio": [-1.16]})
     option = lines.budget_burn_down(frame, START, END, LIGHT, colour=LIGHT.page, warn_ratio=0.25)
-    assert option["yAxis"]["min"] <= -116 and option["series"][0]["data"][0][1] == -116
+    assert option["yAxis"]["min"] == -150 and option["series"][0]["data"][-1][1] == -116
 
 
 def test_a_histogram_counts_every_value_once():
@@ -203,3 +203,12 @@ def test_a_failed_request_is_red_in_the_waterfall():
     option = waterfall.waterfall_chart(steps, LIGHT)
     assert option["series"][1]["data"][0]["itemStyle"]["color"] == LIGHT.page
     assert waterfall.waterfall_chart([], LIGHT)["series"] == []
+
+
+def test_a_queue_of_no_length_still_stands_before_its_prefill():
+    rows = [
+        ("p", "1", "prefill", 0.0, 1.0, None),
+        ("q", "1", "queue", 0.0, 0.0, None),
+        ("1", None, "request", 0.0, 2.0, "ok"),
+    ]
+    assert [step.name for step in waterfall.order_spans(spans(rows))] == ["request", "queue", "prefill"]
