@@ -37,6 +37,9 @@ TABLE_FUNCTIONS = frozenset(
 )
 """Table functions that only compute, or tell about the tables."""
 
+SYSTEM_PREFIXES = ("duckdb_", "pragma_")
+"""Views that are table functions under another name."""
+
 REFUSED_FUNCTIONS = frozenset(
     {"current_setting", "getenv", "getvariable", "nextval", "query", "query_table", "write_log"}
 )
@@ -158,8 +161,8 @@ def check_statement(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
         raise PermanentError(f"give one SELECT: {len(statements) or 'no'} statements came")
     if statements[0].type != duckdb.StatementType.SELECT:
         raise PermanentError(f"only SELECT is answered here, not {statements[0].type.name}: this door is read-only")
-    row = cursor.execute("SELECT json_serialize_sql($sql::VARCHAR)", {"sql": statements[0].query}).fetchone()
-    tree = json.loads(row[0]) if row else {}
+    rows = cursor.execute("SELECT json_serialize_sql($sql::VARCHAR)", {"sql": statements[0].query}).fetchall()
+    tree = json.loads(rows[0][0])
     if tree.get("error"):
         raise PermanentError(f"only a plain SELECT is answered here: {tree.get('error_message', 'it reads no table')}")
     for function, is_table_function in functions_of(tree):
@@ -168,13 +171,17 @@ def check_statement(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
 
 
 def functions_of(tree: Any) -> Iterator[tuple[str, bool]]:
-    """Yield every function that a parsed statement names, and whether it stands as a table."""
+    """Yield every function that a parsed statement names, and whether it stands as a table (so do system views)."""
     pending = [(tree, False)]
     while pending:
         node, as_table = pending.pop()
         if isinstance(node, list):
             pending.extend((item, as_table) for item in node)
         elif isinstance(node, dict):
+            if node.get("type") == "BASE_TABLE" and (name := str(node["table_name"]).lower()).startswith(
+                SYSTEM_PREFIXES
+            ):
+                yield name, True
             if "function_name" in node:
                 yield str(node["function_name"]).lower(), as_table
             for key, value in node.items():

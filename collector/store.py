@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +13,10 @@ import duckdb
 import pyarrow as pa
 
 from collector.errors import PermanentError, RetryableError, StoreFailedError
+from collector.keyed_inserts import KeyedInserts
 from collector.spool_records import Position
 from collector.sql_door import SqlDoor
-from collector.table_contracts import conform, schema_files, with_received_at, writable_contract
+from collector.table_contracts import conform, schema_files, with_received_at
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,8 @@ class FileStore:
         self.collisions_count = 0
         """Series whose id another series has already, since the start."""
         self._clock = clock
+        self._inserts = KeyedInserts()
+        self._writing = threading.Lock()
         self._connection = open_file(path, read_only, settings(threads, memory_limit_bytes))
         if not read_only:
             migrate(self._connection)
@@ -74,7 +78,7 @@ class FileStore:
         self._door = SqlDoor(self._connection.cursor)
 
     def land(self, batch: Mapping[str, pa.Table]) -> dict[str, int]:
-        """Insert the rows whose primary key is not there yet, in one transaction.
+        """Insert the rows whose key is not there yet, in one transaction.
 
         Raises:
             PermanentError: a table or column is unknown, or a value does not fit; nothing was landed.
@@ -89,10 +93,14 @@ class FileStore:
 
     def land_conformed(self, batch: Sequence[tuple[str, pa.Table]], progress: Position | None = None) -> list[int]:
         """Insert rows that already conform, and the spool's progress with them; return the new rows of each entry."""
+        with self._writing:
+            return self._land(batch, progress)
+
+    def _land(self, batch: Sequence[tuple[str, pa.Table]], progress: Position | None) -> list[int]:
         cursor = self._connection.cursor()
         try:
             cursor.execute("BEGIN").fetchall()
-            counts = [insert_new(cursor, table, rows) for table, rows in batch]
+            counts = [self._inserts.insert(cursor, table, rows) for table, rows in batch]
             self._look_for_collisions(cursor, batch)
             if progress is not None:
                 cursor.execute(
@@ -102,6 +110,7 @@ class FileStore:
             cursor.execute("COMMIT").fetchall()
         except duckdb.Error as error:
             roll_back(cursor)
+            self._inserts.forget()
             raise translated(error) from error
         finally:
             cursor.close()
@@ -121,8 +130,12 @@ class FileStore:
 
     def progress(self) -> Position:
         """Return how far into the spool the rows reach."""
-        row = self._connection.cursor().execute("SELECT segment, position_bytes FROM spool_progress").fetchone()
-        return Position(*(row or (0, 0)))
+        cursor = self._connection.cursor()
+        try:
+            rows = cursor.execute("SELECT segment, position_bytes FROM spool_progress").fetchall()
+        finally:
+            cursor.close()
+        return Position(*rows[0])
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Return a connection of its own to the same file, for one thread."""
@@ -181,19 +194,6 @@ def open_file(path: Path | str, read_only: bool, config: dict[str, str]) -> duck
         raise PermanentError(f"{path} is not a DuckDB file that this version can open: {error}") from error
 
 
-def insert_new(cursor: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> int:
-    """Insert the rows whose key is new; return how many."""
-    contract = writable_contract(table)
-    columns = ", ".join(f'"{name}"' for name in rows.column_names)
-    cursor.register("incoming_rows", rows)
-    answer = cursor.execute(
-        f'INSERT OR IGNORE INTO "{contract.name}" ({columns}) SELECT {columns} FROM incoming_rows'
-    ).fetchone()
-    # Not in a finally: after an error the transaction is aborted, and this would hide what the error was.
-    cursor.unregister("incoming_rows")
-    return int(answer[0]) if answer else 0
-
-
 def roll_back(cursor: duckdb.DuckDBPyConnection) -> None:
     """Roll back; a cursor without a transaction is left as it is."""
     try:
@@ -218,8 +218,7 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         "CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name VARCHAR, applied_at TIMESTAMP)"
     ).fetchall()
-    row = connection.execute("SELECT coalesce(max(version), 0) FROM schema_migrations").fetchone()
-    seen = int(row[0]) if row else 0
+    seen = int(connection.execute("SELECT coalesce(max(version), 0) FROM schema_migrations").fetchall()[0][0])
     files = schema_files()
     if seen > (newest := int(files[-1].name[:3])):
         raise PermanentError(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,7 +31,10 @@ class TableContract:
     schema: pa.Schema
     """Every column in the table's order, as Arrow."""
     key: tuple[str, ...]
-    """The primary key: two rows with one key are one row, and the first stays."""
+    """Two rows with one key are one row, and the first stays."""
+    indexed: bool
+    """True where the database keeps the key with an index; false where the store does, because an index of a large
+    table would cost more than its rows (docs/ingest.md)."""
     required: frozenset[str]
     """Columns that may not be null."""
 
@@ -59,12 +63,22 @@ def read_contract(connection: duckdb.DuckDBPyConnection, name: str) -> TableCont
         "SELECT constraint_column_names FROM duckdb_constraints() "
         "WHERE table_name = $name AND constraint_type = 'PRIMARY KEY'",
         {"name": name},
-    ).fetchone()
+    ).fetchall()
     required = connection.execute(
         "SELECT column_name FROM duckdb_columns() WHERE table_name = $name AND NOT is_nullable", {"name": name}
     ).fetchall()
+    comment = connection.execute(
+        "SELECT coalesce(comment, '') FROM duckdb_tables() WHERE table_name = $name", {"name": name}
+    ).fetchall()
     schema = connection.sql(f'SELECT * FROM "{name}" LIMIT 0').to_arrow_table().schema
-    return TableContract(name, schema, tuple(keys[0]) if keys else (), frozenset(str(row[0]) for row in required))
+    key = tuple(keys[0][0]) if keys else key_in_comment(str(comment[0][0]))
+    return TableContract(name, schema, key, bool(keys), frozenset(str(row[0]) for row in required))
+
+
+def key_in_comment(comment: str) -> tuple[str, ...]:
+    """Return the key that a table's comment states: `…; key (trace_id, span_id)`."""
+    stated = re.search(r"; key \(([^)]+)\)$", comment)
+    return tuple(stated[1].split(", ")) if stated else ()
 
 
 def writable_contract(table: str) -> TableContract:

@@ -1,4 +1,4 @@
--- requests: one inference request as one server saw it
+-- requests: one inference request as one server saw it; key (trace_id, span_id)
 CREATE TABLE requests (
     trace_id VARCHAR NOT NULL,
     span_id VARCHAR NOT NULL,
@@ -39,8 +39,7 @@ CREATE TABLE requests (
     source VARCHAR NOT NULL,
     estimated BOOLEAN NOT NULL,
     attributes MAP(VARCHAR, VARCHAR),
-    received_at TIMESTAMP,
-    PRIMARY KEY (trace_id, span_id)
+    received_at TIMESTAMP
 );
 COMMENT ON COLUMN requests.trace_id IS 'W3C trace id, 32 lowercase hex digits. Source: the span.';
 COMMENT ON COLUMN requests.span_id IS 'Span id, 16 lowercase hex digits. Source: the span.';
@@ -82,4 +81,4 @@ COMMENT ON COLUMN requests.source IS 'Who measured the row: vllm_exporter, vllm_
 COMMENT ON COLUMN requests.estimated IS 'True where a count was inferred rather than counted. Source: the exporter (HTTP half).';
 COMMENT ON COLUMN requests.attributes IS 'Everything else that the span carried. Source: the span.';
 COMMENT ON COLUMN requests.received_at IS 'When the collector made it durable. Unit: UTC, microseconds. Source: the collector.';
-COMMENT ON TABLE requests IS 'one inference request as one server saw it';
+COMMENT ON TABLE requests IS 'one inference request as one server saw it; key (trace_id, span_id)';

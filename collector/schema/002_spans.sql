@@ -1,4 +1,4 @@
--- spans: one span that is not a request: gateway, retrieval, tool, agent, engine phases and start-up
+-- spans: one span that is not a request: gateway, retrieval, tool, agent, engine phases and start-up; key (trace_id, span_id)
 CREATE TABLE spans (
     trace_id VARCHAR NOT NULL,
     span_id VARCHAR NOT NULL,
@@ -14,8 +14,7 @@ CREATE TABLE spans (
     status_message VARCHAR,
     replica VARCHAR,
     attributes MAP(VARCHAR, VARCHAR),
-    received_at TIMESTAMP,
-    PRIMARY KEY (trace_id, span_id)
+    received_at TIMESTAMP
 );
 COMMENT ON COLUMN spans.trace_id IS 'W3C trace id, 32 lowercase hex digits. Source: the span.';
 COMMENT ON COLUMN spans.span_id IS 'Span id, 16 lowercase hex digits. Source: the span.';
@@ -32,4 +31,4 @@ COMMENT ON COLUMN spans.status_message IS 'What the error said. Source: the span
 COMMENT ON COLUMN spans.replica IS 'The server. Source: the resource.';
 COMMENT ON COLUMN spans.attributes IS 'Attributes of span and resource. Source: the span.';
 COMMENT ON COLUMN spans.received_at IS 'When the collector made it durable. Unit: UTC, microseconds. Source: the collector.';
-COMMENT ON TABLE spans IS 'one span that is not a request: gateway, retrieval, tool, agent, engine phases and start-up';
+COMMENT ON TABLE spans IS 'one span that is not a request: gateway, retrieval, tool, agent, engine phases and start-up; key (trace_id, span_id)';

@@ -1,4 +1,4 @@
--- gpu_samples: one GPU at one time
+-- gpu_samples: one GPU at one time; key (gpu_uuid, sampled_at)
 CREATE TABLE gpu_samples (
     gpu_uuid VARCHAR NOT NULL,
     sampled_at TIMESTAMP NOT NULL,
@@ -18,8 +18,7 @@ CREATE TABLE gpu_samples (
     temperature_celsius DOUBLE,
     sm_clock_hertz DOUBLE,
     clock_event_reasons VARCHAR[],
-    xid INTEGER,
-    PRIMARY KEY (gpu_uuid, sampled_at)
+    xid INTEGER
 );
 COMMENT ON COLUMN gpu_samples.gpu_uuid IS 'UUID of the GPU. Source: NVML, DCGM or the simulator.';
 COMMENT ON COLUMN gpu_samples.sampled_at IS 'When it was sampled. Unit: UTC, microseconds. Source: the sampler.';
@@ -40,7 +39,7 @@ COMMENT ON COLUMN gpu_samples.temperature_celsius IS 'Core temperature. Unit: Ce
 COMMENT ON COLUMN gpu_samples.sm_clock_hertz IS 'SM clock. Unit: Hz. Source: NVML.';
 COMMENT ON COLUMN gpu_samples.clock_event_reasons IS 'Why the clock is held down, e.g. sw_thermal_slowdown. Source: NVML.';
 COMMENT ON COLUMN gpu_samples.xid IS 'The last XID since the previous sample; null for none. Source: NVML events.';
-COMMENT ON TABLE gpu_samples IS 'one GPU at one time';
+COMMENT ON TABLE gpu_samples IS 'one GPU at one time; key (gpu_uuid, sampled_at)';
 
 -- replicas: one server in one interval of time in which nothing about it changed
 CREATE TABLE replicas (

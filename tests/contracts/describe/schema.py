@@ -5,6 +5,7 @@ import re
 import duckdb
 
 from collector.store import migrate
+from collector.table_contracts import table_contracts
 from tests.contracts.describe import markdown
 
 INTRODUCTION = """\
@@ -25,14 +26,10 @@ def page() -> str:
 
 
 def tables(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str | None, list[str]]]:
-    keys = dict(
-        connection.execute(
-            "SELECT table_name, constraint_column_names FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY'"
-        ).fetchall()
-    )
     rows = connection.execute(
         "SELECT table_name, comment FROM duckdb_tables() WHERE table_name != 'schema_migrations' ORDER BY table_oid"
     ).fetchall()
+    keys = {name: list(contract.key) for name, contract in table_contracts().items()}
     return [(name, comment, keys.get(name, [])) for name, comment in rows]
 
 
@@ -43,6 +40,7 @@ def describe(connection: duckdb.DuckDBPyConnection, name: str, grain: str | None
         (markdown.code(column), markdown.code(kind), "yes" if nullable else "", *split_comment(comment or ""))
         for column, kind, nullable, comment in columns
     ]
+    grain = re.sub(r"; key \(.*\)$", "", grain or "")
     said = f"Grain: {grain}. Key: {', '.join(map(markdown.code, key))}."
     return "\n\n".join([f"## {name}", said, markdown.table(head, rows)])
 

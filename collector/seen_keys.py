@@ -1,0 +1,43 @@
+"""A set of 64-bit hashes of keys: 8 bytes a key, in sorted runs that merge as they grow.
+
+A key that is missing is certainly new; one that is found may only share its hash (2^-64 a pair).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Hashes = npt.NDArray[np.uint64]
+
+
+class SeenKeys:
+    """Hashes of keys, in runs of which each is over twice as long as the next."""
+
+    def __init__(self) -> None:
+        self._runs: list[Hashes] = []
+
+    def __len__(self) -> int:
+        """Return how many hashes are in it."""
+        return sum(len(run) for run in self._runs)
+
+    def missing(self, hashes: Hashes) -> Hashes:
+        """Return the hashes that are not in the set, sorted and once each."""
+        new = np.unique(hashes)
+        for run in self._runs:
+            new = new[~found_in(run, new)]
+        return new
+
+    def add(self, new: Hashes) -> None:
+        """Put hashes that `missing` returned into the set."""
+        while self._runs and len(self._runs[-1]) <= 2 * len(new):
+            # Two sorted runs one after the other are what a merge sort is fastest at.
+            new = np.sort(np.concatenate([self._runs.pop(), new]), kind="stable")
+        if len(new):
+            self._runs.append(new)
+
+
+def found_in(run: Hashes, wanted: Hashes) -> npt.NDArray[np.bool_]:
+    """Tell of each wanted hash whether the sorted run has it."""
+    places = np.minimum(np.searchsorted(run, wanted), len(run) - 1)
+    return np.asarray(run[places] == wanted)

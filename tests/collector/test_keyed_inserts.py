@@ -1,0 +1,106 @@
+"""One row a key, whatever comes in whatever order, in tables with and without an index."""
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from collector.errors import PermanentError
+from collector.seen_keys import SeenKeys
+from collector.store import FileStore
+from collector.table_contracts import table_contracts
+
+AT = datetime(2026, 1, 1)
+SMALL = st.integers(0, 12)
+KEYS = st.lists(st.tuples(SMALL, SMALL), max_size=20)
+
+
+def spans(keys):
+    return pa.table({
+        "trace_id": pa.array([f"t{trace}" for trace, _ in keys], pa.string()),
+        "span_id": pa.array([f"s{span}" for _, span in keys], pa.string()),
+        "name": pa.array(["n"] * len(keys), pa.string()),
+        "started_at": pa.array([AT + timedelta(days=index % 3) for index in range(len(keys))], pa.timestamp("us")),
+    })  # fmt: skip
+
+
+def points(keys):
+    return pa.table({
+        "series_id": pa.array([series for series, _ in keys], pa.int64()),
+        "observed_at": pa.array([AT + timedelta(hours=hour) for _, hour in keys], pa.timestamp("us")),
+        "value": pa.array([1.0] * len(keys), pa.float64()),
+    })  # fmt: skip
+
+
+def events(keys):
+    return pa.table({
+        "event_id": pa.array([f"{a}-{b}" for a, b in keys], pa.string()),
+        "occurred_at": pa.array([AT] * len(keys), pa.timestamp("us")),
+        "kind": pa.array(["deploy"] * len(keys), pa.string()),
+        "title": pa.array(["t"] * len(keys), pa.string()),
+    })  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    store = FileStore(tmp_path_factory.mktemp("store") / "f.duckdb", threads=1)
+    yield store
+    store.close()
+
+
+@pytest.mark.parametrize(("table", "rows_of"), [("spans", spans), ("metric_points", points), ("events", events)])
+@settings(deadline=None)
+@given(batches=st.lists(KEYS, max_size=4))
+def test_each_key_is_one_row_and_is_counted_as_new_once(store, table, rows_of, batches):
+    key = ", ".join(table_contracts()[table].key)
+    before = {tuple(row.values()) for row in store.query(f"SELECT {key} FROM {table}").to_pylist()}
+    known = set(before)
+    for keys in batches:
+        rows = rows_of(keys)
+        incoming = {tuple(row.values()) for row in rows.select(table_contracts()[table].key).to_pylist()}
+        assert store.land({table: rows}) == {table: len(incoming - known)}
+        known |= incoming
+    found = [tuple(row.values()) for row in store.query(f"SELECT {key} FROM {table}").to_pylist()]
+    assert sorted(found) == sorted(known)
+
+
+def test_large_tables_have_no_index_and_small_ones_have():
+    without = {name for name, contract in table_contracts().items() if contract.key and not contract.indexed}
+    assert without == {"requests", "spans", "metric_points", "metric_histograms", "gpu_samples"}
+
+
+def test_keys_are_known_again_after_a_restart(tmp_path):
+    for expected in (2, 0):
+        store = FileStore(tmp_path / "f.duckdb", threads=1)
+        assert store.land({"spans": spans([(1, 1), (1, 2)])}) == {"spans": expected}
+        store.close()
+
+
+def test_two_entries_of_one_batch_know_of_each_other(tmp_path):
+    store = FileStore(tmp_path / "f.duckdb", threads=1)
+    assert store.land_conformed([("spans", spans([(1, 1)])), ("spans", spans([(1, 1), (2, 2)]))]) == [1, 1]
+    store.close()
+
+
+def test_a_rolled_back_row_is_new_when_it_comes_again(tmp_path):
+    store = FileStore(tmp_path / "f.duckdb", threads=1)
+    broken = spans([(2, 2)]).set_column(2, "name", pa.nulls(1, pa.string()))
+    with pytest.raises(PermanentError):
+        store.land_conformed([("spans", spans([(1, 1)])), ("spans", broken)])
+    assert store.land({"spans": spans([(1, 1)])}) == {"spans": 1}
+    store.close()
+
+
+@given(st.lists(st.lists(st.integers(0, 300), max_size=60), max_size=8))
+def test_the_set_of_hashes_is_a_set(batches):
+    seen, expected = SeenKeys(), set()
+    for batch in batches:
+        hashes = np.array(batch, dtype=np.uint64)
+        missing = seen.missing(hashes)
+        assert missing.tolist() == sorted(set(batch) - expected)
+        seen.add(missing)
+        expected |= set(batch)
+    assert len(seen) == len(expected)
