@@ -154,8 +154,13 @@ def unplaced(client: Client, start: datetime, end: datetime) -> list[str]:
     """Tell which requests ran on no replica of the inventory, so that their GPU time is in no bill."""
     rows = ask(client, "requests_unplaced_replica", start=start, end=end).iter_rows()
     return [
-        f"{count:,} requests name no replica"
+        f"{plural(count)} without a replica"
         if replica is None
-        else f"replica {replica}: {count:,} requests, but no row in the inventory (table replicas) at that time"
+        else f"replica {replica}: {plural(count)}, but no row in the inventory (table replicas) at that time"
         for replica, count in rows
     ]
+
+
+def plural(count: int) -> str:
+    """Write a number of requests."""
+    return f"{count:,} request{'' if count == 1 else 's'}"

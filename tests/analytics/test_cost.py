@@ -75,7 +75,7 @@ def test_what_has_no_price_or_no_inventory_is_listed(fleet, now):
     assert [line.split(":")[0] for line in report.unpriced] == [
         "B200 of replica s",
         "replica t",
-        "1 requests name no replica",
+        "1 request without a replica",
     ]
     assert set(report.entries["replica"]) == {"r"}
 
