@@ -1,6 +1,7 @@
 """A real vLLM server on this machine's CPUs, measured by the exporter: started, asked for its metrics, stopped."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -132,24 +133,39 @@ def vllm_server(
 class Collector:
     otlp_endpoint: str
     url: str
+    process: subprocess.Popen
+    log: Path
+
+    def check(self) -> None:
+        """Say why, where it has ended by itself."""
+        if self.process.poll() is not None:
+            raise RuntimeError(f"the collector ended with {self.process.returncode}:\n" + self.log.read_text()[-3000:])
 
 
 @contextmanager
-def collector(folder: Path, ports: tuple[int, int, int] | None = None) -> Iterator[Collector]:
-    """Run `fleetmeter collect` on a fresh database in `folder`; the ports are OTLP/HTTP, OTLP/gRPC and API."""
-    http, grpc, api = ports or (free_port(), free_port(), free_port())
+def collector(folder: Path, otlp_http_port: int = 0) -> Iterator[Collector]:
+    """Run `fleetmeter collect` on a fresh database in `folder`, on free ports; it tells them in its log."""
     log = folder / "collector.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [
                 sys.executable, "-m", "fleetmeter", "collect", "--data-dir", str(folder / "data"),
-                "--otlp-http-port", str(http), "--otlp-grpc-port", str(grpc), "--api-port", str(api),
+                "--otlp-http-port", str(otlp_http_port), "--otlp-grpc-port", "0", "--api-port", "0",
             ],
             cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     try:
-        url = f"http://127.0.0.1:{api}"
-        wait_until_up(f"{url}/readyz", process, 60, log)
-        yield Collector(f"http://127.0.0.1:{http}", url)
+        api, otlp_http = told_addresses(log, process)
+        wait_until_up(f"{api}/readyz", process, 60, log)
+        yield Collector(otlp_http, api, process, log)
     finally:
         stop(process)
+
+
+def told_addresses(log: Path, process: subprocess.Popen, seconds: float = 60) -> tuple[str, str]:
+    deadline = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < deadline:
+        if found := re.search(r"listening api=(\S+) otlp_http=(\S+)", log.read_text()):
+            return found.group(1), found.group(2)
+        time.sleep(0.1)
+    raise RuntimeError("the collector did not come up; the end of its log:\n" + log.read_text()[-3000:])

@@ -77,6 +77,7 @@ def run(tmp_path_factory):
             text = server.metrics()
             after = engine_counts(text)
             log = server.log
+        sink.check()
         client = HttpClient(sink.url)
         rows = landed(client, len(asks))
         spans = client.query("SELECT * FROM spans").to_pylist()
@@ -224,10 +225,10 @@ def test_a_late_collector_a_full_queue_and_a_dying_engine(tmp_path):
     """Requests don't notice that the collector is down; what went wrong behind a status 200 is in the rows."""
     keys = tmp_path / "keys.yaml"
     add_key(keys, KEYS["search"], "search")
-    ports = free_port(), free_port(), free_port()
+    port = free_port()
     with vllm_server(
         tmp_path,
-        otlp_endpoint=f"http://127.0.0.1:{ports[0]}",
+        otlp_endpoint=f"http://127.0.0.1:{port}",
         api_keys_file=keys,
         api_keys=[KEYS["search"]],
         arguments=("--max-num-queued-reqs", "2"),
@@ -235,7 +236,7 @@ def test_a_late_collector_a_full_queue_and_a_dying_engine(tmp_path):
     ) as server:
         outcomes = [asyncio.run(short_request(server)) for _ in range(5)]
         assert outcomes == ["ok"] * 5
-        with collector(tmp_path, ports) as sink:
+        with collector(tmp_path, port) as sink:
             outcomes += asyncio.run(overload_then_kill(server))
             client = HttpClient(sink.url)
             rows = landed(client, len(outcomes))
