@@ -5,7 +5,8 @@ hour is cut wherever the inventory or the price changes; within it the parts are
 half up.
 
 An invoice line beats rates: where any line covers a replica, no rate is applied. A line is spread over the hours of
-its period in which its replica (no replica: each of the fleet) was in the inventory, by GPU-time, exactly.
+its period in which its replica (no replica: each of the fleet) was in the inventory, by GPU-time, exactly; an hour that
+is running counts whole.
 """
 
 from __future__ import annotations
