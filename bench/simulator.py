@@ -1,6 +1,7 @@
 """Simulated requests per minute of wall time on one core: the whole demo fleet to tables, and the engine model alone.
 
-The compiled engine is warmed up first, and its cost is printed by itself: with an empty cache the first simulation of an
+The compiled engine is warmed up first, and its cost is printed by itself: with an empty cache the first simulation
+of an
 installation waits for the compiler. Pinned to one core where the system allows it.
 """
 
@@ -27,7 +28,8 @@ from datetime import datetime, timedelta
 from analytics.simulator.fleet import simulate
 end, begin, cpu = datetime(2026, 11, 20, 15), time.perf_counter(), time.process_time()
 simulate("demo", 1, end - timedelta(hours=1), end)
-print(f"first simulation with an empty compiler cache: {time.perf_counter() - begin:.1f} s wall, {time.process_time() - cpu:.1f} s CPU")
+wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
+print(f"first simulation with an empty compiler cache: {wall:.1f} s wall, {cpu:.1f} s CPU")
 """
 
 

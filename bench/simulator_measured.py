@@ -63,12 +63,15 @@ def main() -> int:
         ttft, tpot = replay_batches(measured, find_profile(name))
         fitted = np.arange(measured.prompt.size) % 2 == 0
         for label, which in (("all", fitted | ~fitted), ("other half", ~fitted)):
-            print_agreement(f"{name}, {label}", agreements(measured.ttft[which], ttft[which], measured.tpot[which], tpot[which]))
+            print_agreement(
+                f"{name}, {label}", agreements(measured.ttft[which], ttft[which], measured.tpot[which], tpot[which])
+            )
     trace = read_mooncake(data / "mooncake_fast25" / "conversation_trace.jsonl")
     orders: tuple[Order, ...] = ("in_order", "tail_first")
     for order in orders:
         rates = [lru_hit_ratio(trace, blocks, order) for blocks in (None, 50_000, 10_000, 5_000, 1_000)]
-        print(f"Mooncake conversation, LRU of inf/50k/10k/5k/1k blocks, {order}: {', '.join(f'{rate:.4f}' for rate in rates if rate)}")
+        listed = ", ".join(f"{rate:.4f}" for rate in rates if rate)
+        print(f"Mooncake conversation, LRU of inf/50k/10k/5k/1k blocks, {order}: {listed}")
     return 0
 
 
@@ -83,7 +86,10 @@ def agreements(*pairs: np.ndarray) -> list[Agreement]:
 
 def print_agreement(title: str, rows: Sequence[Agreement]) -> None:
     """One line a run: measured -> simulated (error) for each statistic."""
-    cells = [f"{row.name.removesuffix('_seconds')} {row.measured:.4g} -> {row.simulated:.4g} s ({row.error_ratio:+.1%})" for row in rows]
+    cells = [
+        f"{row.name.removesuffix('_seconds')} {row.measured:.4g} -> {row.simulated:.4g} s ({row.error_ratio:+.1%})"
+        for row in rows
+    ]
     print(f"{title}: {'; '.join(cells)}")
 
 

@@ -1,6 +1,7 @@
 """When requests come: renewal processes whose rate goes through the day and the week.
 
-Gaps of a process with rate 1 (exponential, gamma or Weibull, by coefficient of variation) are laid out on the integral of
+Gaps of a process with rate 1 (exponential, gamma or Weibull, by coefficient of variation) are laid out on the
+integral of
 the rate and mapped back to the clock (time rescaling), so that the counts follow the rate and the burstiness the gaps.
 Each UTC day is drawn by a generator of its own: what comes on a day depends on the seed, the stream and the day alone.
 """
@@ -92,4 +93,4 @@ def day_arrivals(rng: np.random.Generator, kind: str, cv: float, rate: Callable[
         missing = total - (laid[-1] if laid.size else 0.0)
         more = unit_gaps(rng, kind, cv, int(missing + 6 * spread * math.sqrt(missing) + 16))
         laid = np.concatenate([laid, np.cumsum(more) + (laid[-1] if laid.size else 0.0)])
-    return np.interp(laid[laid < total], integral, grid)
+    return np.asarray(np.interp(laid[laid < total], integral, grid))

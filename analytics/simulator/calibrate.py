@@ -1,7 +1,9 @@
-"""Engine profiles against measured runs: replay a run's arrivals through the engine model, compare, and fit the step times.
+"""Engine profiles against measured runs: replay their arrivals through the engine model, compare, fit the step times.
 
-A run is one server's requests with their times (LLMServingSim's vLLM benchmark: `requests.jsonl` and `timeseries.csv`). The
-fit looks for the five seconds of `StepSeconds` by least squares on the logarithms of each request's TTFT and TPOT, over some of
+A run is one server's requests with their times (LLMServingSim's vLLM benchmark: `requests.jsonl` and
+`timeseries.csv`). The
+fit looks for the five seconds of `StepSeconds` by least squares on the logarithms of each request's TTFT and TPOT,
+over some of
 the requests; the others say whether it holds.
 """
 
@@ -159,7 +161,7 @@ def fit(run: MeasuredRun, profile: Profile, which: Bools) -> StepSeconds:
 
 @dataclass(frozen=True)
 class MeasuredBatches:
-    """Static batches of equal prompts (Splitwise's profile): medians over their repetitions, one element a configuration."""
+    """Static batches of equal prompts (Splitwise's profile), medians over repetitions; one element a configuration."""
 
     prompt: Ints
     """Tokens of each prompt."""
@@ -203,7 +205,8 @@ def read_batches(file: Path, model: str, hardware: str, tensor_parallel: int) ->
 def fit_batches(measured: MeasuredBatches, which: Bools) -> StepSeconds:
     """The step times of some configurations, by non-negative least squares; hidden tokens from a grid.
 
-    Errors are weighed by 1/time**0.8: between relative, which forgets long prompts, and absolute, which forgets short ones.
+    Errors are weighed by 1/time**0.8: between relative, which forgets long prompts, and absolute, which forgets
+    short ones.
     """
     from scipy.optimize import nnls
 

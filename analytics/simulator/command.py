@@ -75,7 +75,8 @@ def simulate(
 ) -> None:  # fmt: skip
     """Simulate a fleet: PRESET (see sample_data/presets) or a YAML FILE of your own.
 
-    Rows go to --db, --url, --out or --otlp; without any of these, to the local collector. What each request really used,
+    Rows go to --db, --url, --out or --otlp; without any of these,
+    to the local collector. What each request really used,
     and what each incident touched, is written as Parquet beside.
     """
     from analytics.simulator.errors import SimulatorError

@@ -240,12 +240,13 @@ class FleetConfig(_Section):
         teams, apps = {s.team for s in self.streams}, {s.app for s in self.streams}
         for incident in self.incidents:
             if isinstance(incident, LatencyRegression | GpuFault) and incident.deployment not in deployments:
-                problems.append(
-                    f"incident {incident.name!r} names deployment {incident.deployment!r}; known: {', '.join(deployments)}"
-                )
+                known = ", ".join(deployments)
+                problems.append(f"incident {incident.name!r} names deployment {incident.deployment!r}; known: {known}")
             elif isinstance(incident, GpuFault) and incident.replica_index >= deployments[incident.deployment].replicas:
-                problems.append(f"incident {incident.name!r} names replica {incident.replica_index} of {incident.deployment!r}, "
-                                f"which has {deployments[incident.deployment].replicas}")  # fmt: skip
+                problems.append(
+                    f"incident {incident.name!r} names replica {incident.replica_index} "
+                    f"of {incident.deployment!r}, which has {deployments[incident.deployment].replicas}"
+                )
             if isinstance(incident, CostSpike | CacheCollapse):
                 if incident.team is not None and incident.team not in teams:
                     problems.append(f"incident {incident.name!r} names team {incident.team!r}, which has no stream")

@@ -1,7 +1,9 @@
 """What share of a trace's prefix blocks an LRU cache of some size would have held.
 
-Two orders of use within a request are in use. `in_order` touches a prompt's blocks from its start, so that the end of the
-prompt is the most recent: the textbook LRU over the blocks as they are listed, by which Mooncake's published hit rates come
+Two orders of use within a request are in use. `in_order` touches a prompt's blocks from its start, so that the end
+of the
+prompt is the most recent: the textbook LRU over the blocks as they are listed, by which Mooncake's published hit
+rates come
 out. `tail_first` frees them from the end, so that beginnings outlive ends: what vLLM does, and our engine model.
 """
 
@@ -41,7 +43,7 @@ def lru_hit_ratio(trace: TraceRequests, capacity_blocks: int | None, order: Orde
     return float(hits) / trace.block_ids.size
 
 
-@njit
+@njit  # type: ignore[untyped-decorator]
 def _count(row: Any, starts: npt.NDArray[np.int64], ids: npt.NDArray[np.int64], capacity: int, tail_first: bool) -> int:
     end, held, hits = row.shape[0] - 1, 0, 0
     for i in range(starts.shape[0] - 1):

@@ -1,6 +1,7 @@
 """A bounded load of simulated arrivals on a real OpenAI-compatible server.
 
-Prompts are made of words that tokenisers commonly take for one token each, as many as the simulated prompt has tokens, and
+Prompts are made of words that tokenisers commonly take for one token each, as many as the simulated prompt has
+tokens, and
 prompts that share a prefix in the simulation share their text; so lengths are near, not exact.
 """
 

@@ -50,7 +50,7 @@ def encode(rows: Iterable[dict[str, Any]]) -> bytes:
             body.resource_spans.append(resource)
             resources[key] = body.resource_spans[-1].scope_spans[0]
         resources[key].spans.append(_span(row))
-    return body.SerializeToString()
+    return bytes(body.SerializeToString())
 
 
 def _span(row: dict[str, Any]) -> Span:

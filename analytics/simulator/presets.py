@@ -20,7 +20,8 @@ PROFILES_FILE = Path(__file__).parent / "data" / "profiles.yaml"
 class StepSeconds(BaseModel):
     """Seconds of an engine step.
 
-    `n` decoding sequences with `C` tokens of context in all take `step + sequence*n + context*C`. Prefill chunks of `p` tokens
+    `n` decoding sequences with `C` tokens of context in all take `step + sequence*n + context*C`. Prefill chunks of
+    `p` tokens
     at a mean context of `x` add `prefill_step + prefill*max(sum(p) - hidden_tokens, 0) + attention*sum(p*x)`.
     """
 

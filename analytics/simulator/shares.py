@@ -1,6 +1,7 @@
 """Truth of use: how much of each replica's GPU time each request took in each hour, in whole microseconds that add up.
 
-A row's `prefill_gpu_microseconds + decode_gpu_microseconds = gpu_microseconds`; the rows of a (replica, hour), with those of
+A row's `prefill_gpu_microseconds + decode_gpu_microseconds = gpu_microseconds`; the rows of a (replica, hour), with
+those of
 idle, fault and cold start, sum exactly to GPUs times the microseconds of that hour that lie in the simulation.
 """
 
@@ -32,7 +33,7 @@ SHARES_SCHEMA = pa.schema(
 
 
 def share_rows(config: FleetConfig, run: Run, clock: Clock) -> pa.Table:
-    """Rows of `truth_shares` of one deployment: one a (hour, replica, request), and one a (hour, replica, other bucket)."""
+    """Rows of `truth_shares`: one a (hour, replica, request), and one a (hour, replica, other bucket)."""
     gpus = run.gpu[1]
     replicas = run.model.replicas
     start, end = (

@@ -1,8 +1,10 @@
 """A simulated fleet that goes on: rows are handed out when their time has come.
 
 The world is simulated to a horizon at once, with incidents counted back from where it starts to be live, and rows are
-released by their own time: a request when it has been received, a sample when it was taken. When the time asked for passes the
-horizon, a longer world is simulated from the same start, which holds the same rows before the horizon and more after it.
+released by their own time: a request when it has been received, a sample when it was taken. When the time asked for
+passes the
+horizon, a longer world is simulated from the same start, which holds the same rows before the horizon and more after
+it.
 So what `pull` gives depends on nothing but the configuration, the seed and the times: not on how often it is called.
 """
 

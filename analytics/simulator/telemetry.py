@@ -104,7 +104,7 @@ def one_gpu(config: FleetConfig, run: Run, seed: int, clock: Clock, replica: int
     celsius = AMBIENT_CELSIUS + CELSIUS_PER_WATT * watts + 0.4 * noise[:, 2]
     hertz = np.full(bins.size, power.clock_hertz)
     reasons = np.where(busy < 0.01, 1, np.where(watts > 0.97 * power.limit_watts, 2, 0))
-    times = (bins + 1) * width
+    times = ((bins + 1) * width).astype(np.float64)
     for span, which, factor in _throttled(config, run, clock):
         if span.replica == replica and which == gpu:
             slow = (times > span.start) & (times <= span.end)
@@ -131,7 +131,8 @@ def one_gpu(config: FleetConfig, run: Run, seed: int, clock: Clock, replica: int
             "gpu_index": pa.array(np.full(count, gpu, np.int32)), "gpu_type": fixed(run.gpu[0]),
             "host": fixed(f"{run.model.cluster}-{run.model.deployment}-{replica}"),
             "replica": fixed(tables.replica_names(run.model)[replica]), "cluster": fixed(run.model.cluster),
-            "power_watts": measured(watts, 1), "energy_joules": measured(joules, 1), "utilization_ratio": measured(busy),
+            "power_watts": measured(watts, 1), "energy_joules": measured(joules, 1),
+            "utilization_ratio": measured(busy),
             "sm_active_ratio": measured(activity["sm"]), "tensor_active_ratio": measured(activity["tensor"]),
             "dram_active_ratio": measured(activity["dram"]),
             "memory_used_bytes": tables.maybe(np.full(count, int(total * MEMORY_USED_RATIO)), known, pa.int64()),
@@ -182,7 +183,7 @@ def _faults(
 
 
 def engine_metrics(config: FleetConfig, runs: list[Run], clock: Clock) -> tuple[pa.Table, pa.Table]:
-    """Rows of `metric_series` and `metric_points`. A dead engine answers no scrape: only `up` = 0; its counters restart at 0."""
+    """Rows of `metric_series` and `metric_points`. Of a dead engine only `up` = 0; counters restart at 0."""
     bins = sample_bins(config, clock)
     width = config.telemetry.interval_seconds
     known = {metric.name: metric for metric in METRICS}
@@ -194,7 +195,8 @@ def engine_metrics(config: FleetConfig, runs: list[Run], clock: Clock) -> tuple[
                 number = series_id(metric, labels)
                 series.append({
                     "series_id": number, "name": metric, "kind": known[metric].kind, "unit": known[metric].unit,
-                    "labels": sorted(labels.items()), "model": run.model.model, "replica": name, "original_name": metric,
+                    "labels": sorted(labels.items()), "model": run.model.model, "replica": name,
+                    "original_name": metric,
                 })  # fmt: skip
                 times = tables.stamps(clock.origin, (bins[seen] + 1) * (width * 1_000_000))
                 numbers = pa.array(np.full(int(seen.sum()), number))

@@ -1,4 +1,4 @@
-"""Public traces as sources of arrivals and lengths: Azure 2023 CSV, Mooncake JSONL, ServeGen rates and token densities."""
+"""Public traces as sources of arrivals and lengths: Azure 2023, Mooncake, ServeGen."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def read_azure(path: Path) -> TraceRequests:
 
 
 def read_mooncake(path: Path) -> TraceRequests:
-    """Mooncake FAST'25: one JSON object a line with timestamp (ms), input_length, output_length, hash_ids (512 tokens each)."""
+    """Mooncake FAST'25: a JSON object a line: timestamp (ms), input_length, output_length, hash_ids (512 tokens)."""
     with path.open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in file if line.strip()]
     rows.sort(key=lambda row: row["timestamp"])

@@ -20,20 +20,23 @@ if TYPE_CHECKING:
 STAMP, TEXT = tables.STAMP, pa.string()
 REPLICAS_SCHEMA = pa.schema(
     [
-        ("replica", TEXT), ("valid_from", STAMP), ("valid_to", STAMP), ("deployment", TEXT), ("model", TEXT), ("cluster", TEXT),
+        ("replica", TEXT), ("valid_from", STAMP), ("valid_to", STAMP), ("deployment", TEXT), ("model", TEXT),
+        ("cluster", TEXT),
         ("region", TEXT), ("provider", TEXT), ("purchase_type", TEXT), ("engine", TEXT), ("engine_version", TEXT),
         ("gpu_type", TEXT), ("gpu_count", pa.int32()),
     ]
 )  # fmt: skip
 EVENTS_SCHEMA = pa.schema(
     [
-        ("event_id", TEXT), ("occurred_at", STAMP), ("kind", TEXT), ("model", TEXT), ("deployment", TEXT), ("replica", TEXT),
+        ("event_id", TEXT), ("occurred_at", STAMP), ("kind", TEXT), ("model", TEXT), ("deployment", TEXT),
+        ("replica", TEXT),
         ("gpu_uuid", TEXT), ("title", TEXT), ("attributes", tables.TEXT_MAP),
     ]
 )  # fmt: skip
 INCIDENTS_SCHEMA = pa.schema(
     [
-        ("incident_id", TEXT), ("kind", TEXT), ("from_at", STAMP), ("to_at", STAMP), ("model", TEXT), ("deployment", TEXT),
+        ("incident_id", TEXT), ("kind", TEXT), ("from_at", STAMP), ("to_at", STAMP), ("model", TEXT),
+        ("deployment", TEXT),
         ("replica", TEXT), ("team", TEXT), ("app", TEXT), ("expected_effect", TEXT), ("parameters", TEXT),
     ]
 )  # fmt: skip
@@ -65,9 +68,12 @@ def replica_rows(config: FleetConfig, runs: list[Run], clock: Clock) -> pa.Table
                 if until is not None and until <= begins[k]:
                     continue
                 rows.append({
-                    "replica": name, "valid_from": at(clock, begins[k]), "valid_to": None if until is None else at(clock, until),
-                    "deployment": m.deployment, "model": m.model, "cluster": m.cluster, "region": m.region, "provider": m.provider,
-                    "purchase_type": m.purchase_type, "engine": "vllm", "engine_version": version, "gpu_type": run.gpu[0],
+                    "replica": name, "valid_from": at(clock, begins[k]),
+                    "valid_to": None if until is None else at(clock, until),
+                    "deployment": m.deployment, "model": m.model, "cluster": m.cluster, "region": m.region,
+                    "provider": m.provider,
+                    "purchase_type": m.purchase_type, "engine": "vllm", "engine_version": version,
+                    "gpu_type": run.gpu[0],
                     "gpu_count": run.gpu[1],
                 })  # fmt: skip
     return pa.Table.from_pylist(rows, schema=REPLICAS_SCHEMA)
@@ -123,7 +129,7 @@ def event_rows(config: FleetConfig, runs: list[Run], clock: Clock) -> pa.Table:
 def effect(incident: Incident) -> str:
     """What should be seen of it."""
     if isinstance(incident, LatencyRegression):
-        return f"TTFT and TPOT of {incident.deployment} rise by up to {incident.step_factor:g} times; queueing adds to TTFT"
+        return f"TTFT and TPOT of {incident.deployment} rise {incident.step_factor:g} times; queueing adds to TTFT"
     if isinstance(incident, CacheCollapse):
         return "the cached share of the prompts concerned falls to about 0, their TTFT and prefill time rise"
     if isinstance(incident, GpuFault):
@@ -142,13 +148,13 @@ def incident_rows(config: FleetConfig, clock: Clock) -> pa.Table:
             continue
         deployment = i.deployment if isinstance(i, LatencyRegression | GpuFault) else None
         model = next((m for m in config.models if m.deployment == deployment), None)
-        concerned = isinstance(i, CostSpike | CacheCollapse)
+        team, app = (i.team, i.app) if isinstance(i, CostSpike | CacheCollapse) else (None, None)
         rows.append({
             "incident_id": i.name, "kind": i.kind, "from_at": at(clock, begins),
             "to_at": at(clock, over) if np.isfinite(over) else None, "deployment": deployment,
             "model": model.model if model else getattr(i, "model", None),
             "replica": tables.replica_names(model)[i.replica_index] if model and isinstance(i, GpuFault) else None,
-            "team": i.team if concerned else None, "app": i.app if concerned else None, "expected_effect": effect(i),
+            "team": team, "app": app, "expected_effect": effect(i),
             "parameters": json.dumps(i.model_dump(exclude={"name", "kind"}), sort_keys=True),
         })  # fmt: skip
     return pa.Table.from_pylist(rows, schema=INCIDENTS_SCHEMA)

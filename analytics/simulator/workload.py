@@ -204,7 +204,7 @@ def draw_workload(config: FleetConfig, model: ModelConfig, seed: int, window: in
 
 
 def chain(config: FleetConfig, turns: Turns, traces: dict[int, TraceRequests], window: incidents.Clock) -> Workload:
-    """Write each prompt as a chain: the stream's common prefix, a trace's blocks, then the conversation's own segment."""
+    """Write each prompt as a chain: the stream's common prefix, a trace's blocks, the conversation's own segment."""
     count = turns.at.size
     broken = incidents.prefix_broken(config, turns.stream, turns.at, window)
     shared_of = turns.stream

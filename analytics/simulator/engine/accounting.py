@@ -1,7 +1,9 @@
 """Accounting of time, compiled: telemetry by bin, and what each request used by hour.
 
-A step's seconds are shared out as they were caused: what one sequence adds is its own, the constant is split equally over
-the sequences in the step (the Shapley value of an additive cost with a fixed part). Decoding sequences are not touched in
+A step's seconds are shared out as they were caused: what one sequence adds is its own, the constant is split equally
+over
+the sequences in the step (the Shapley value of an additive cost with a fixed part). Decoding sequences are not
+touched in
 each step: the replica's accumulators move, and a sequence is settled against them when it leaves or the hour ends.
 """
 

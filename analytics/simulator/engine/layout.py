@@ -21,7 +21,8 @@ FOREVER = 1 << 60
 
 LIMITS = np.dtype(
     [
-        ("step", "f8"), ("prefill_step", "f8"), ("hidden_tokens", "f8"), ("prefill", "f8"), ("attention", "f8"), ("sequence", "f8"), ("context", "f8"), ("max_seqs", "i8"),
+        ("step", "f8"), ("prefill_step", "f8"), ("hidden_tokens", "f8"), ("prefill", "f8"), ("attention", "f8"),
+        ("sequence", "f8"), ("context", "f8"), ("max_seqs", "i8"),
         ("max_tokens", "i8"), ("blocks", "i8"), ("block_size", "i8"), ("max_queue", "i8"), ("reserve_prompt", "i8"),
         ("policy", "i8"), ("slack", "i8"), ("width", "f8"), ("shares", "i8"),
     ]
@@ -31,14 +32,16 @@ LIMITS = np.dtype(
 JOB = np.dtype(
     [
         # asked: arrival s, tokens, patience s (below 0: never reaches the engine), routing key, its links of the chain
-        ("arrival", "f8"), ("prompt", "i8"), ("output", "i8"), ("patience", "f8"), ("affinity", "i8"), ("chain_from", "i8"),
+        ("arrival", "f8"), ("prompt", "i8"), ("output", "i8"), ("patience", "f8"), ("affinity", "i8"),
+        ("chain_from", "i8"),
         ("chain_to", "i8"),
         # what became of it: times in s, -1 where it never came to that
         ("status", "i4"), ("replica", "i4"), ("scheduled", "f8"), ("first", "f8"), ("last", "f8"), ("cached", "i8"),
         ("made", "i8"), ("preemptions", "i4"), ("max_gap", "f8"),
         # while it is there: queue, KV, and the accumulators it is settled against
         ("follower", "i8"), ("computed", "i8"), ("private", "i8"), ("born_step", "i8"), ("born_context", "i8"),
-        ("finish_step", "i8"), ("equal_at", "f8"), ("weight_at", "f8"), ("weighted_at", "f8"), ("prefill_seconds", "f8"),
+        ("finish_step", "i8"), ("equal_at", "f8"), ("weight_at", "f8"), ("weighted_at", "f8"),
+        ("prefill_seconds", "f8"),
     ]
 )  # fmt: skip
 LINK = np.dtype([("segment", "i8"), ("end", "i8")])
@@ -54,7 +57,8 @@ REPLICA = np.dtype(
 )  # fmt: skip
 BIN = np.dtype(
     [
-        ("busy", "f8"), ("prefilling", "f8"), ("sequence_seconds", "f8"), ("input_tokens", "f8"), ("queried_tokens", "f8"),
+        ("busy", "f8"), ("prefilling", "f8"), ("sequence_seconds", "f8"), ("input_tokens", "f8"),
+        ("queried_tokens", "f8"),
         ("cached_tokens", "f8"), ("output_tokens", "f8"), ("finished", "f8"), ("preemptions", "f8"), ("running", "i4"),
         ("waiting", "i4"), ("blocks", "i4"),
     ]

@@ -1,8 +1,11 @@
 """The prefix cache and the blocks of the KV cache, compiled.
 
-The cache is LRU by block. Blocks that are always used together form a segment (a common system prompt, a conversation), of
-which the first `cached` blocks are there; eviction trims the least recently used segment from its end, as vLLM frees blocks
-in reverse order. That is the same as a list of single blocks, at the cost of one step a segment. Segments in use are pinned
+The cache is LRU by block. Blocks that are always used together form a segment (a common system prompt, a
+conversation), of
+which the first `cached` blocks are there; eviction trims the least recently used segment from its end, as vLLM frees
+blocks
+in reverse order. That is the same as a list of single blocks, at the cost of one step a segment. Segments in use are
+pinned
 and not in the list.
 """
 

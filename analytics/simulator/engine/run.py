@@ -143,4 +143,4 @@ def cached(digest: int) -> Callable[[World, npt.NDArray[Any], float], None]:
 
 
 run = cached(source_digest())
-"""Simulate one deployment: `run(world, events, end)` takes EVENT rows in order of time, and fills the world to `end` seconds."""
+"""Simulate one deployment: `run(world, events, end)` fills the world to `end` seconds; EVENT rows in order of time."""

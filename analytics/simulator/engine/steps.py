@@ -1,6 +1,7 @@
 """Steps of an engine, compiled: those that prefill one by one, decoding in leaps.
 
-A step of `n` decoding sequences with `C` tokens of context in all takes `step + sequence*n + context*C` seconds; prefill
+A step of `n` decoding sequences with `C` tokens of context in all takes `step + sequence*n + context*C` seconds;
+prefill
 chunks of `p` tokens at a mean context of `x` add `prefill_step + prefill*max(sum(p) - hidden_tokens, 0) +
 attention*sum(p*x)`; all is multiplied by the replica's factor. While nothing but decoding happens, `C` grows by `n` a
 step, so that `k` steps take a closed sum: the result is that of a simulation step by step.
@@ -114,7 +115,7 @@ def leap(w, r, until, single):  # type: ignore[no-untyped-def]
 
 @compiled
 def mark_leap(w, r, t0, steps, first, growth):  # type: ignore[no-untyped-def]
-    """Telemetry of a leap as of its single steps: tokens in the bin where their step ends, gauges of the step under way."""
+    """Telemetry of a leap as of its single steps: tokens where their step ends, gauges of the step under way."""
     me = w.rep[r]
     n = me.decoding
     mark(w, r, t0, me.clock, 0.0, n)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from analytics.simulator.arrivals import cycle_rate, day_arrivals, day_of, random_of, start_of, unit_gaps, weibull_shape
 from analytics.simulator.config import CycleConfig, FleetConfig
 from analytics.simulator.incidents import Clock
 from analytics.simulator.workload import draw_day
-
 from tests.analytics.simulator.conftest import END, START
 
 

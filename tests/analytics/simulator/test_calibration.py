@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from analytics.simulator.calibrate import (
     Agreement,
     compare,
@@ -92,7 +93,7 @@ def test_every_profile_is_whole_and_names_its_origin() -> None:
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SimulatorError, match="no run with requests.jsonl"):
+    with pytest.raises(SimulatorError, match=r"no run with requests\.jsonl"):
         read_run(tmp_path)
     with pytest.raises(SimulatorError, match="no Splitwise profile"):
         read_batches(tmp_path / "none.csv", "m", "h", 1)

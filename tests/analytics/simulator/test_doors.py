@@ -15,6 +15,8 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
 from analytics.simulator.config import FleetConfig
 from analytics.simulator.errors import ReceiverError, SimulatorError
 from analytics.simulator.fleet import SimulatedFleet
@@ -23,8 +25,6 @@ from analytics.simulator.otlp import to_otlp
 from analytics.simulator.replay import Receiver
 from collector.client import FileClient
 from engine_exporter import semconv
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
 from tests.analytics.simulator.conftest import END, SMALL, START
 
 

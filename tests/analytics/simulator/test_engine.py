@@ -7,16 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from analytics.simulator.engine import layout
 from analytics.simulator.engine.run import run
 
 SECONDS = {
-    "step": 0.02, "sequence": 2e-4, "context": 3e-7, "prefill": 1e-4, "attention": 2e-8, "prefill_step": 0.003, "hidden_tokens": 20.0,
+    "step": 0.02, "sequence": 2e-4, "context": 3e-7, "prefill": 1e-4, "attention": 2e-8, "prefill_step": 0.003,
+    "hidden_tokens": 20.0,
 }  # fmt: skip
 
 
 def engine(
-    arrival: Any, prompt: Any, output: Any, chains: list[list[tuple[int, int]]], *, segments: int, end: float, replicas: int = 1,
+    arrival: Any, prompt: Any, output: Any, chains: list[list[tuple[int, int]]], *, segments: int, end: float,
+    replicas: int = 1,
     events: Any = (), hour: float = 3600.0, patience: float = 1e9, **limits: Any,
 ) -> layout.World:  # fmt: skip
     lim = np.zeros(1, layout.LIMITS)
@@ -217,7 +220,7 @@ def test_the_cache_of_segments_hits_what_a_cache_of_blocks_hits(blocks: int) -> 
         conversations[c] = history + asked + said
     world = engine(arrival, prompt, output, chains, segments=32, end=arrival[-1] + 1000, blocks=blocks, max_tokens=4096)
     assert (world.job["cached"] // size).tolist() == expected
-    assert 0 < sum(expected)
+    assert sum(expected) > 0
 
 
 def test_a_preempted_request_finds_its_own_blocks_again() -> None:

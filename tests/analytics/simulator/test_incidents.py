@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import polars as pl
 import pytest
+
 from analytics.simulator.config import FleetConfig
 from analytics.simulator.errors import SimulatorError
 from analytics.simulator.fleet import SimulatedFleet, simulate
 from analytics.simulator.presets import load_preset, parse_fleet
-
 from tests.analytics.simulator.conftest import END, SMALL, START
 from tests.analytics.simulator.test_fleet import frame
 

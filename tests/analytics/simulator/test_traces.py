@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+
 from analytics.simulator.config import TraceConfig
 from analytics.simulator.errors import SimulatorError
 from analytics.simulator.fleet import simulate
@@ -87,7 +88,8 @@ def test_a_mooncake_trace_shares_the_blocks_that_it_names(tmp_path: Path) -> Non
 
 def test_a_servegen_client_comes_at_its_rates_with_its_lengths(tmp_path: Path) -> None:
     pl.DataFrame({
-        "category": ["language"] * 3, "model": ["m"] * 3, "client_id": [7] * 3, "t_s": [0, 600, 1200], "rate_rps": [2.0, 0.0, 4.0],
+        "category": ["language"] * 3, "model": ["m"] * 3, "client_id": [7] * 3, "t_s": [0, 600, 1200],
+        "rate_rps": [2.0, 0.0, 4.0],
         "cv": [1.0] * 3, "pattern": ["Gamma", None, "Weibull"], "p1": [0.5, 0.0, 0.8], "p2": [1.0, 0.0, 1.0],
     }).write_parquet(tmp_path / "client_rates.parquet")  # fmt: skip
     pl.DataFrame({
