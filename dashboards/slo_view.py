@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from dashboards import formats, panels, reads
+from dashboards.pills import pills
 from dashboards.status import Status, limits, worst
 
 if TYPE_CHECKING:
@@ -94,35 +95,41 @@ def burn_text(rate: float | None) -> str:
 
 
 def budget_table(found: Sequence[SloStatus], *, key: str) -> None:
-    """A row per SLO: bar of the budget left, burn in the last hour, when it is empty."""
+    """A row per SLO: the budget left as a pill in the colour of the state, burn in the last hour, when it is empty."""
     import polars as pl
 
     if not found:
         panels.quiet("No SLO covers this model.")
         return
-    rows = [
-        {
-            "slo": title(one),
-            "bar": None if one.budget_left_ratio is None else min(max(one.budget_left_ratio, 0.0), 1.0),
-            "left": left_text(one.budget_left_ratio),
-            "burn": burn_text(one.burn_rates.get("1h")),
-            "empty": empty_text(one),
-        }
-        for one in found
-    ]
+    words: dict[str, str] = {}
+    rows = []
+    for one in found:
+        status = judge(one)
+        word = marked(left_text(one.budget_left_ratio), status)
+        words[word] = status
+        rows.append(
+            {
+                "slo": title(one),
+                "left": [word],
+                "burn": burn_text(one.burn_rates.get("1h")),
+                "empty": empty_text(one),
+            }
+        )
     config = st.column_config
     panels.table(
-        pl.DataFrame(
-            rows, schema={"slo": pl.String, "bar": pl.Float64, "left": pl.String, "burn": pl.String, "empty": pl.String}
-        ),
+        pl.DataFrame(rows),
         {
-            "slo": config.TextColumn("SLO", width=168),
-            "bar": config.ProgressColumn("Left", min_value=0.0, max_value=1.0, format=" ", color="auto", width=52),
-            "left": config.TextColumn("", width=52, alignment="right"),
-            "burn": config.TextColumn("Burn 1 h", width=64, alignment="right"),
-            "empty": config.TextColumn("Empty", width=60, alignment="right"),
+            "slo": config.TextColumn("SLO", width=178),
+            "left": pills("Budget left", words, width=85),
+            "burn": config.TextColumn("Burn 1 h", width=66, alignment="right"),
+            "empty": config.TextColumn("Empty in", width=68, alignment="right"),
         },
         key=key,
         alt="Error budgets, worst first",
         most_rows=9,
     )
+
+
+def marked(text: str, status: Status) -> str:
+    """The text, made distinct by status with characters of no width: a pill's colour goes by its text."""
+    return text + "\u200b" * list(Status).index(status)

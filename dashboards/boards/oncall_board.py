@@ -201,14 +201,13 @@ def changes(view: View) -> None:
 
 
 def bands(view: View) -> list[Band]:
-    """The stretches in which an alert of severity page was firing."""
+    """The stretch in which at least one alert of severity page has been firing."""
     window = view.window
-    found = []
-    for alert in alert_strip.firing(view):
-        start = max(alert.since, window.start)
-        if alert.severity == "page" and start < window.end:
-            found.append(Band(start, window.end, alert.title))
-    return found
+    paging = [one for one in alert_strip.firing(view) if one.severity == "page" and one.since < window.end]
+    if not paging:
+        return []
+    first = min(paging, key=lambda one: one.since)
+    return [Band(max(first.since, window.start), window.end, first.title)]
 
 
 def by_model(view: View) -> None:

@@ -55,7 +55,7 @@ def listing(found: list[SloStatus]) -> None:
             "model": config.TextColumn("Model"),
             "slo": config.TextColumn("SLO", width="medium"),
             "objective": config.TextColumn("Objective", width=110),
-            "bar": config.ProgressColumn("Budget", min_value=0.0, max_value=1.0, format=" ", color="auto", width=90),
+            "bar": config.ProgressColumn("Budget", min_value=0.0, max_value=1.0, format=" ", color="gray", width=90),
             "left": config.TextColumn("Left", alignment="right", width=70),
             "burn_5m": config.TextColumn("Burn 5 min", alignment="right", width=80),
             "burn_1h": config.TextColumn("1 h", alignment="right", width=70),

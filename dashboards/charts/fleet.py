@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 
@@ -159,7 +160,20 @@ def fleet_chart(
             for index, grid in enumerate(GRIDS)
         ],
         "series": series,
+        "graphic": [_nothing(index, palette) for index in everything if not any(_drawn(series, index))],
     }
+
+
+def _drawn(series: Sequence[Option], index: int) -> list[list[Any]]:
+    """Every point of one grid that has a value."""
+    return [point for one in series if one["xAxisIndex"] == index for point in one["data"] if point[1] is not None]
+
+
+def _nothing(index: int, palette: Palette) -> Option:
+    """A grid without a value says so, instead of looking like zero."""
+    top = GRID_TOP + index * (GRID_HEIGHT + GRID_GAP) + GRID_HEIGHT / 2 - 8
+    style = {"text": "No samples in this window", "fill": palette.quiet, "fontSize": axes.LABEL_SIZE}
+    return {"type": "text", "left": "center", "top": top, "silent": True, "style": style}
 
 
 def _title(grid: Grid, threshold_seconds: float | None) -> str:

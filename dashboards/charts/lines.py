@@ -56,7 +56,7 @@ def by_entity(
         "animation": False,
         "tooltip": axes.tooltip(palette),
         "legend": axes.legend(palette),
-        "grid": axes.grid(left=46, right=16, top=50, bottom=24),
+        "grid": axes.grid(left=46, right=16, top=58, bottom=24),
         "xAxis": axes.time_axis(start, end, palette),
         "yAxis": axes.value_axis(palette, title),
         "series": series,

@@ -77,6 +77,7 @@ def test_the_axis_spans_the_window_whatever_data_there_is():
     option = fleet.fleet_chart(empty, ENGINE.clear(), START, END, LIGHT, bucket_seconds=60)
     assert option["xAxis"][0]["min"] == axes.milliseconds(START)
     assert option["xAxis"][0]["max"] == axes.milliseconds(END)
+    assert len(option["graphic"]) == len(fleet.GRIDS) and fleet_option()["graphic"] == []
 
 
 def test_the_threshold_a_deploy_and_a_paging_alert_are_drawn():
