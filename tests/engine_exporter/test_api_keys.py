@@ -128,3 +128,13 @@ def test_a_wrong_file_says_where_and_how_to_make_one(text, says):
     with pytest.raises(ExporterError, match=says) as caught:
         parse_key_file(text, "keys.yaml")
     assert "hash-key" in str(caught.value)
+
+
+def test_keys_that_somebody_guesses_do_not_fill_the_memory(tmp_path):
+    path = tmp_path / "keys.yaml"
+    add_key(path, "sk-1", "search")
+    keys = ApiKeys(path)
+    for number in range(100):
+        keys.identify(f"guess-{number}".encode())
+    keys.identify(b"sk-1")
+    assert len(keys._map.seen) == 1

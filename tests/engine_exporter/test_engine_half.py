@@ -142,3 +142,9 @@ def test_the_plugin_learns_the_gpus_of_the_engine():
     assert facts.gpu_count is None
     FleetmeterStatLogger(config("cuda"), facts=facts)
     assert facts.gpu_count == 4
+
+
+def test_twins_are_paired_one_to_one():
+    done = sequence("p0", output=5)
+    twins = [sequence("p0", output=5, finish_reason=None), sequence("p0", output=5, finish_reason=None)]
+    assert unite([done], twins).output_tokens == 10
