@@ -28,7 +28,7 @@ from stack.supervisor import Supervisor
 LIVE_SECONDS = 2.0
 GUIDE = """
   boards       {board}
-               On-call: TTFT of llama-3.3-70b since its deploy about an hour ago; SLOs: what spent the budget
+               On-call: llama-3.3-70b since its deploy about an hour ago; SLOs: what spends the budget
                Drift: the cached share; Cost review: one team's last three days, and what idled
   alerts       {alerts}/api/v1/alerts     (what fires is printed here as the webhook receiver gets it)
   collector    {api}     fleetmeter query --url {api} "SELECT team, count(*) FROM requests GROUP BY team"

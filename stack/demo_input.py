@@ -134,7 +134,9 @@ def replay_recording(door: Door, now: datetime) -> int:
             door.post(f"{door.otlp_url}/v1/traces", body, PROTOBUF)
         else:
             observed_at = datetime.fromtimestamp((began_ns + delta_ns) / 1e9 + arrival.offset_seconds, UTC)
-            where = urlencode({"target": "recording", "observed_at": observed_at.isoformat()})
+            where = urlencode(
+                {"target": "recording", "observed_at": observed_at.isoformat(), "label.replica": "tiny-qwen3-0"}
+            )
             door.post(f"{door.client.url}/api/v1/scrapes?{where}", arrival.body, "text/plain")
     started_at = now - timedelta(seconds=arrived[-1].offset_seconds)
     for table, row in recorded_inventory(started_at.replace(minute=0, second=0, microsecond=0)).items():
