@@ -53,8 +53,7 @@ class FleetStream:
         self._config = given if isinstance(given, FleetConfig) else load_preset(given)
         self._seed, self._start, self._anchor, self._horizon = seed, start, now, horizon
         self._released: datetime | None = None
-        self.fleet: SimulatedFleet = self._simulate(now)
-        """The world to the horizon, the future included, and its truth."""
+        self._simulate(now)
 
     def pull(self, now: datetime) -> dict[str, pa.Table]:
         """Rows by table that are due by `now` and were not given before; the first pull gives all history.
@@ -63,22 +62,30 @@ class FleetStream:
             now: Naive UTC; going back gives nothing.
         """
         if self._released is not None and now <= self._released:
-            return {name: table.slice(0, 0) for name, table in self.fleet.tables.items()}
-        if now > self.fleet.end:
-            self.fleet = self._simulate(now)
+            return {name: table.slice(0, 0) for name, table in self._to_come.items()}
+        if now > self.end:
+            self._simulate(now)
         due = {}
-        for name, table in self.fleet.tables.items():
-            column = RELEASED_BY.get(name)
-            if column is None:
-                due[name] = table if self._released is None else table.slice(0, 0)
+        for name, table in self._to_come.items():
+            if (column := RELEASED_BY.get(name)) is None:
+                due[name], self._to_come[name] = table, table.slice(0, 0)
                 continue
-            which = pc.less_equal(table[column], pa.scalar(now, pa.timestamp("us")))
-            if self._released is not None:
-                which = pc.and_(which, pc.greater(table[column], pa.scalar(self._released, pa.timestamp("us"))))
-            due[name] = table.filter(which)
+            ripe = pc.less_equal(table[column], pa.scalar(now, pa.timestamp("us")))
+            due[name], self._to_come[name] = table.filter(ripe), table.filter(pc.invert(ripe))
         self._released = now
         return due
 
-    def _simulate(self, now: datetime) -> SimulatedFleet:
+    def _simulate(self, now: datetime) -> None:
+        """Simulate to a horizon after `now`, and keep what was not given yet."""
         end = now + self._horizon
-        return simulate(self._config, self._seed, self._start, end, anchor=self._anchor)
+        fleet = simulate(self._config, self._seed, self._start, end, anchor=self._anchor)
+        self.end: datetime = fleet.end
+        """The horizon."""
+        self.truth: dict[str, pa.Table] = fleet.truth
+        """The truth up to the horizon, what is to come included."""
+        self._to_come = fleet.tables
+        if self._released is not None:
+            given = pa.scalar(self._released, pa.timestamp("us"))
+            for name, table in self._to_come.items():
+                column = RELEASED_BY.get(name)
+                self._to_come[name] = table.filter(pc.greater(table[column], given)) if column else table.slice(0, 0)

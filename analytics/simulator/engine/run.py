@@ -101,10 +101,10 @@ def source_digest() -> int:
     return int.from_bytes(digest, "big")
 
 
-def cached(digest: int) -> Callable[[World, npt.NDArray[Any], float], None]:
+def entry(digest: int, keep: bool) -> Callable[[World, npt.NDArray[Any], float], None]:
     """The entry point under the digest of its sources: numba keys a cached closure by what it closes over."""
 
-    @njit(cache=True, error_model="numpy")
+    @njit(cache=keep, error_model="numpy")
     def run(w, events, end):  # type: ignore[no-untyped-def]
         if digest < 0:  # never so: this makes the digest part of the cache's key
             return
@@ -142,5 +142,13 @@ def cached(digest: int) -> Callable[[World, npt.NDArray[Any], float], None]:
     return cast("Callable[[World, npt.NDArray[Any], float], None]", run)
 
 
-run = cached(source_digest())
+def compile_entry() -> Callable[[World, npt.NDArray[Any], float], None]:
+    """The entry point, its compiled form kept on disk where there is a folder that can be written."""
+    try:
+        return entry(source_digest(), keep=True)
+    except RuntimeError:  # numba found neither the package's folder nor the user's cache writable
+        return entry(source_digest(), keep=False)
+
+
+run = compile_entry()
 """Simulate one deployment: `run(world, events, end)` fills the world to `end` seconds; EVENT rows in order of time."""
