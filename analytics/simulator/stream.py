@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from analytics.simulator.config import FleetConfig
 from analytics.simulator.errors import SimulatorError
-from analytics.simulator.fleet import SimulatedFleet, simulate
+from analytics.simulator.fleet import simulate
 from analytics.simulator.presets import load_preset
 
 RELEASED_BY = {
