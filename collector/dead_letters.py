@@ -19,6 +19,9 @@ from collector.spool_records import Position, Record
 log = logging.getLogger(__name__)
 
 
+FILES_LIMIT = 10_000
+
+
 class DeadLetters:
     """Dead letters of one collector.
 
@@ -30,30 +33,30 @@ class DeadLetters:
     def __init__(self, folder: Path, limit_bytes: int) -> None:
         self.folder = folder
         self._limit_bytes = limit_bytes
+        # By name, which is the order of the spool: the oldest first.
+        self._sizes = {path.name: path.stat().st_size for path in sorted(folder.glob("*.jsonl"))}
+        self.size_bytes = sum(self._sizes.values())
+        """Size of the folder."""
 
     def keep(self, record: Record, end: Position, rejected: Iterable[Rejected]) -> None:
         """Write one record's rejects; a disk that can't take them is logged, for the landing must go on."""
-        path = self.folder / f"{end.segment:012d}-{end.offset_bytes:012d}-{record.kind}.jsonl"
+        name = f"{end.segment:012d}-{end.offset_bytes:012d}-{record.kind}.jsonl"
+        content = "".join(line_of(record, item) for item in rejected).encode()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(line_of(record, item) for item in rejected))
+            (self.folder / name).write_bytes(content)
+            self.size_bytes += len(content) - self._sizes.pop(name, 0)
+            self._sizes[name] = len(content)
             self._trim()
         except OSError as error:
-            log.error("dead_letter_lost", extra={"file": str(path), "error": str(error)})
-
-    @property
-    def size_bytes(self) -> int:
-        """Size of the folder."""
-        return sum(path.stat().st_size for path in self.folder.glob("*.jsonl"))
+            log.error("dead_letter_lost", extra={"file": name, "error": str(error)})
 
     def _trim(self) -> None:
-        size = self.size_bytes
-        for path in sorted(self.folder.glob("*.jsonl")):
-            if size <= self._limit_bytes:
-                return
-            size -= path.stat().st_size
-            path.unlink()
-            log.warning("dead_letter_dropped", extra={"file": path.name, "limit_bytes": self._limit_bytes})
+        while self.size_bytes > self._limit_bytes or len(self._sizes) > FILES_LIMIT:
+            name = next(iter(self._sizes))
+            (self.folder / name).unlink(missing_ok=True)
+            self.size_bytes -= self._sizes.pop(name)
+            log.warning("dead_letter_dropped", extra={"file": name, "limit_bytes": self._limit_bytes})
 
 
 def line_of(record: Record, item: Rejected) -> str:

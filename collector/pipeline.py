@@ -14,6 +14,7 @@ from collector.self_metrics import SelfMetrics
 from collector.spool import Spool
 from collector.spool_records import Position, Record, Spooled
 from collector.store import FileStore
+from collector.table_contracts import table_contracts
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class Pipeline:
 
     def start(self) -> None:
         """Hand on what the last run left in the spool, then begin to write and land."""
+        table_contracts()  # read once, here rather than under the first request
         records_count = 0
         for spooled in self.spool.replay():
             self.landing.put([spooled])

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 SEGMENT_NAME = "segment-{:012d}.spool"
 GROUP_BYTES = 32 * 2**20
+sync_content = getattr(os, "fdatasync", os.fsync)
+"""macOS has no fdatasync."""
 
 
 @dataclass(slots=True)
@@ -247,7 +249,7 @@ class Spool:
         content = memoryview(b"".join(frames))
         while content:
             content = content[os.write(self._file, content) :]
-        os.fdatasync(self._file)
+        sync_content(self._file)
         return self._offset
 
     def _open_segment(self) -> None:

@@ -1,0 +1,115 @@
+"""The landing: from durable records to rows, when memory is short, when the database refuses, when letters pile up."""
+
+import contextlib
+import json
+from concurrent.futures import Future
+
+import duckdb
+import pytest
+
+from collector.bodies import decode_record_body
+from collector.dead_letters import DeadLetters
+from collector.decoded import Rejected
+from collector.errors import PermanentError
+from collector.landing import Handed, Landing, LandingLimits
+from collector.self_metrics import SelfMetrics
+from collector.spool import Spool
+from collector.spool_records import Position, Record
+from collector.store import FileStore
+from collector.testing import span_message, traces_body
+
+SCRAPE = Record("scrape", "identity", 1_790_000_100_000_000, {"target": "t", "observed_us": 1_790_000_000_000_000}, b"")
+
+
+def traces(number):
+    return Record("traces", "identity", 1_790_000_100_000_000, {}, traces_body(span_message(number)))
+
+
+@contextlib.contextmanager
+def landing_in(folder, **limits):
+    store = FileStore(folder / "f.duckdb", threads=1)
+    spools, landed, failures = [], [], []
+    landing = Landing(
+        store, lambda spooled: spools[0].read(spooled), DeadLetters(folder / "dead_letters", 10**6), SelfMetrics(),
+        landed.append, failures.append, LandingLimits(linger_seconds=600, **limits),
+    )  # fmt: skip
+    spools.append(Spool(folder / "spool", landed=store.progress(), limit_bytes=10**9, hand_on=landing.put))
+    spools[0].start()
+    yield spools[0], landing, store
+    store.close()
+    assert failures == []
+
+
+def run(spool, landing):
+    landing.start()
+    spool.close()
+    landing.close()
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 10**9])
+def test_rows_land_whether_or_not_memory_held_them(tmp_path, memory_bytes):
+    with landing_in(tmp_path, memory_bytes=memory_bytes) as (spool, landing, store):
+        for number in (1, 2, 3):
+            record = traces(number)
+            end = spool.append(record, Handed(decode_record_body(record, 10**6))).result(10)
+        run(spool, landing)
+        assert store.query("SELECT count(*) AS n FROM spans").to_pylist() == [{"n": 3}]
+        assert store.progress() == end
+
+
+def test_who_waits_is_told_the_new_rows_of_his_own_record(tmp_path):
+    with landing_in(tmp_path) as (spool, landing, _store):
+        waiting = []
+        for number in (1, 1, 2):
+            record, landed = traces(number), Future()
+            spool.append(record, Handed(decode_record_body(record, 10**6), landed)).result(10)
+            waiting.append(landed)
+        run(spool, landing)
+        assert [landed.result(0) for landed in waiting] == [1, 0, 1]
+
+
+def test_a_record_that_the_database_refuses_is_a_dead_letter_and_the_rest_lands(tmp_path):
+    FileStore(tmp_path / "f.duckdb").close()
+    with duckdb.connect(str(tmp_path / "f.duckdb")) as connection:
+        connection.execute("ALTER TABLE spans DROP COLUMN scope")
+    with landing_in(tmp_path) as (spool, landing, store):
+        refused = Future()
+        spool.append(SCRAPE).result(10)
+        spool.append(traces(1), Handed(None, refused)).result(10)
+        end = spool.append(SCRAPE).result(10)
+        run(spool, landing)
+        assert store.query("SELECT count(*) AS n FROM metric_points").to_pylist() == [{"n": 1}]
+        assert store.progress() == end
+    with pytest.raises(PermanentError, match="scope"):
+        refused.result(0)
+    (file,) = (tmp_path / "dead_letters").glob("*.jsonl")
+    assert "refused by the database" in json.loads(file.read_text())["reason"]
+
+
+def test_a_full_disk_under_the_dead_letters_does_not_stop_the_landing(tmp_path):
+    (tmp_path / "dead_letters").write_text("a file where the folder should be")
+    with landing_in(tmp_path) as (spool, landing, store):
+        spool.append(Record("traces", "identity", 1, {}, b"garbage")).result(10)
+        spool.append(SCRAPE).result(10)
+        run(spool, landing)
+        assert store.query("SELECT count(*) AS n FROM metric_points").to_pylist() == [{"n": 1}]
+
+
+def test_dead_letters_are_bounded_and_the_oldest_go_first(tmp_path):
+    letters = DeadLetters(tmp_path, limit_bytes=1000)
+    for number in range(20):
+        letters.keep(SCRAPE, Position(1, number), [Rejected("because", bytes(50))])
+    kept = sorted(path.name for path in tmp_path.glob("*"))
+    assert sum(path.stat().st_size for path in tmp_path.glob("*")) == letters.size_bytes <= 1000
+    assert kept[-1] == f"{1:012d}-{19:012d}-scrape.jsonl"
+    assert len(kept) == len(letters_again := sorted(path.name for path in tmp_path.glob("*")))
+    assert DeadLetters(tmp_path, 1000).size_bytes == letters.size_bytes
+    assert letters_again == kept
+
+
+def test_the_same_record_again_is_the_same_letter(tmp_path):
+    letters = DeadLetters(tmp_path, limit_bytes=1000)
+    for _ in range(3):
+        letters.keep(SCRAPE, Position(1, 1), [Rejected("because", b"x")])
+    (file,) = tmp_path.glob("*")
+    assert file.stat().st_size == letters.size_bytes
