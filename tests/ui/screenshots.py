@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from PIL import Image
+
 from tests.ui.watching import PAGES, Watched, browser, watched
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +32,8 @@ def take(seen: Watched, url: str, name: str, range_name: str, file: Path) -> Non
     seen.fit()
     seen.page.wait_for_timeout(800)  # the last chart's canvas is painted after the script has ended
     seen.page.screenshot(path=file)
+    # 256 colours are enough for a board, and a third of the size.
+    Image.open(file).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
     print(f"{file}  {seen.page.viewport_size['width']}x{seen.page.viewport_size['height']}")
     for complaint in seen.unknown():
         print(f"  complaint: {complaint}")
