@@ -13,15 +13,25 @@ from engine_exporter import semconv
 
 MODEL_LABELS = ("model", "model_name", "gen_ai.request.model", "gen_ai.response.model")
 REPLICA_LABELS = ("replica", "infer.replica", "service.instance.id", "instance")
+PROMETHEUS_SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("", "_seconds")}
+CANONICAL = {
+    **{
+        metric.name.replace(".", "_") + suffix: metric.name
+        for metric in semconv.METRICS
+        for suffix in PROMETHEUS_SUFFIXES[metric.kind]
+    },
+    **semconv.VLLM_METRICS,
+}
+"""Name in a Prometheus text -> canonical name: the engine's names, and ours as Prometheus spells them."""
 UNITS = {metric.name: metric.unit for metric in semconv.METRICS}
 
 
 def canonical_name(name: str) -> str:
-    """Return our name for a metric of an engine; an unknown one keeps its own.
+    """Return our name for a metric; an unknown one keeps its own.
 
     A pipeline between engine and collector may have cut the `_total` off a counter.
     """
-    return semconv.VLLM_METRICS.get(name) or semconv.VLLM_METRICS.get(f"{name}_total") or name
+    return CANONICAL.get(name) or CANONICAL.get(f"{name}_total") or name
 
 
 def series_id(name: str, labels: Mapping[str, str]) -> int:

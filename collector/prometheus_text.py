@@ -1,4 +1,4 @@
-"""The Prometheus text format, read line by line. Pure, and some 20 times as fast as the reference parser.
+"""The Prometheus text format, read line by line. Pure, and some ten times as fast as the reference parser on a text seen before.
 
 What a line means beyond its name, labels, value and time is for the caller; types and units of families come with it.
 """

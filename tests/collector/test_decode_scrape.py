@@ -58,6 +58,11 @@ def test_a_vllm_text_becomes_canonical_rows():
         assert row["model"] == (None if row["name"] == "up" else "tiny")
 
 
+def test_our_own_names_come_back_from_prometheus_spelling():
+    text = '# TYPE infer_exporter_requests_total counter\ninfer_exporter_requests_total{outcome="ok"} 5\n'
+    assert points(scraped(text))[("infer.exporter.requests", "counter")] == 5.0
+
+
 def test_a_failed_scrape_has_up_0_and_nothing_else():
     assert points(scraped("", up=False)) == {("up", "gauge"): 0.0}
 
