@@ -75,7 +75,7 @@ def latency_buckets(
 
     Returns:
         One row per (model, bucket_at) with requests, ordered so; model is null with by_model=False. Columns:
-        requests_count, ok_count, error_count (rejected, error, engine_dead), error_ratio, disconnect_count;
+        requests_count, ok_count, error_count (see view judged_requests), error_ratio, disconnect_count;
         ttft, tpot, e2e each _p50_seconds, _p95_seconds, _p99_seconds; queue_p95_seconds; input_tokens, cached_tokens,
         output_tokens; cache_hit_ratio (cached / input of requests that tell both). Null where nothing was measured.
 

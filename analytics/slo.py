@@ -2,7 +2,8 @@
 
 Which events count. A request counts at the moment it ended, so that a window evaluated later says what it said live.
 Latency (ttft, tpot, e2e): requests with outcome ok that carry the measurement; bad is above the threshold.
-Availability: every request; bad is rejected, error or engine_dead. A client that hung up is counted and is not bad.
+Availability: every request that was not refused through its client's own fault (`service_failed` in the view
+judged_requests); bad is error, engine_dead, or refused for want of capacity. A client that hung up is good.
 All ratios weigh by events, never by window: an hour with ten requests weighs ten requests.
 """
 

@@ -12,11 +12,11 @@ answered AS (
         any_value(model) AS model,
         any_value(gpu_type) AS gpu_type,
         count(*) AS requests_count,
-        count(*) FILTER (WHERE outcome IN ('rejected', 'error', 'engine_dead')) / count(*) AS error_ratio,
+        count(*) FILTER (WHERE service_failed) / count(*) AS error_ratio,
         quantile_cont(ttft_seconds, 0.95) FILTER (WHERE outcome = 'ok') AS ttft_p95_seconds,
         quantile_cont(tpot_seconds, 0.95) FILTER (WHERE outcome = 'ok') AS tpot_p95_seconds,
         sum(cached_tokens) / nullif(sum(input_tokens) FILTER (WHERE cached_tokens IS NOT NULL), 0) AS cache_hit_ratio
-    FROM requests
+    FROM judged_requests
     WHERE started_at >= $start::TIMESTAMP
         AND started_at < $end::TIMESTAMP
         AND replica IS NOT NULL

@@ -2,7 +2,7 @@
 SELECT *
 FROM answer
 WHERE requests_count < 1
-    OR ok_count + error_count + disconnect_count <> requests_count
+    OR ok_count + error_count + disconnect_count > requests_count
     OR error_ratio NOT BETWEEN 0 AND 1
     OR cache_hit_ratio NOT BETWEEN 0 AND 1
     OR ttft_p50_seconds > ttft_p95_seconds

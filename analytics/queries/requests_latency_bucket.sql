@@ -6,6 +6,7 @@ WITH chosen AS (
         CASE WHEN $by_model::BOOLEAN THEN coalesce(model, 'unknown') END AS model,
         time_bucket(to_seconds($bucket_seconds::BIGINT), started_at, TIMESTAMP '1970-01-01') AS bucket_at,
         outcome,
+        service_failed,
         CASE WHEN outcome = 'ok' THEN ttft_seconds END AS ttft_seconds,
         CASE WHEN outcome = 'ok' THEN tpot_seconds END AS tpot_seconds,
         CASE WHEN outcome = 'ok' THEN e2e_seconds END AS e2e_seconds,
@@ -13,7 +14,7 @@ WITH chosen AS (
         input_tokens,
         cached_tokens,
         output_tokens
-    FROM requests
+    FROM judged_requests
     WHERE started_at >= $start::TIMESTAMP
         AND started_at < $end::TIMESTAMP
         AND ($model::VARCHAR IS NULL OR coalesce(model, 'unknown') = $model::VARCHAR)
@@ -26,7 +27,7 @@ measured AS (
         bucket_at,
         count(*) AS requests_count,
         count(*) FILTER (WHERE outcome = 'ok') AS ok_count,
-        count(*) FILTER (WHERE outcome IN ('rejected', 'error', 'engine_dead')) AS error_count,
+        count(*) FILTER (WHERE service_failed) AS error_count,
         count(*) FILTER (WHERE outcome = 'client_disconnect') AS disconnect_count,
         quantile_cont(ttft_seconds, [0.5, 0.95, 0.99]) AS ttft,
         quantile_cont(tpot_seconds, [0.5, 0.95, 0.99]) AS tpot,

@@ -17,11 +17,12 @@ events AS (
         coalesce(model, 'unknown') AS model,
         team,
         outcome,
+        service_failed,
         ttft_seconds,
         tpot_seconds,
         e2e_seconds,
         coalesce(ended_at, started_at) AS happened_at
-    FROM requests
+    FROM judged_requests
     WHERE coalesce(ended_at, started_at) < $now::TIMESTAMP
         AND coalesce(ended_at, started_at) >= (SELECT min(window_from) FROM targets)
 ),
@@ -43,7 +44,7 @@ judged AS (
         targets.model,
         aged.band,
         CASE targets.sli
-            WHEN 'availability' THEN aged.outcome IN ('rejected', 'error', 'engine_dead')
+            WHEN 'availability' THEN aged.service_failed
             WHEN 'ttft' THEN CASE WHEN aged.outcome = 'ok' THEN aged.ttft_seconds > targets.threshold_seconds END
             WHEN 'tpot' THEN CASE WHEN aged.outcome = 'ok' THEN aged.tpot_seconds > targets.threshold_seconds END
             WHEN 'e2e' THEN CASE WHEN aged.outcome = 'ok' THEN aged.e2e_seconds > targets.threshold_seconds END

@@ -6,12 +6,12 @@ WITH events AS (
             to_seconds($bucket_seconds::BIGINT), coalesce(ended_at, started_at), TIMESTAMP '1970-01-01'
         ) AS bucket_at,
         CASE $sli::VARCHAR
-            WHEN 'availability' THEN outcome IN ('rejected', 'error', 'engine_dead')
+            WHEN 'availability' THEN service_failed
             WHEN 'ttft' THEN CASE WHEN outcome = 'ok' THEN ttft_seconds > $threshold_seconds::DOUBLE END
             WHEN 'tpot' THEN CASE WHEN outcome = 'ok' THEN tpot_seconds > $threshold_seconds::DOUBLE END
             WHEN 'e2e' THEN CASE WHEN outcome = 'ok' THEN e2e_seconds > $threshold_seconds::DOUBLE END
         END AS bad
-    FROM requests
+    FROM judged_requests
     WHERE coalesce(ended_at, started_at) >= $start::TIMESTAMP
         AND coalesce(ended_at, started_at) < $now::TIMESTAMP
         AND coalesce(model, 'unknown') = $model::VARCHAR

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,10 @@ Floats = npt.NDArray[np.float64]
 DAY_SECONDS = 86_400.0
 GRID_SECONDS = 300.0
 _EPOCH = datetime(1970, 1, 1)
+
+EPOCH_WEEKDAY = 3
+"""1970-01-01 was a Thursday; Monday is 0."""
+SATURDAY = 5
 
 
 def random_of(seed: int, *key: object) -> np.random.Generator:
@@ -40,12 +44,19 @@ def start_of(day: int) -> datetime:
     return _EPOCH + timedelta(days=day)
 
 
-def cycle_rate(cycle: CycleConfig, day: int, seconds: Floats) -> Floats:
-    """Rate over the weekday mean at each second of a day; the mean over a weekday is 1."""
-    hours = seconds / 3600.0
-    wave = 1.0 + cycle.day_amplitude * np.cos((hours - cycle.peak_hour) * (2 * math.pi / 24))
-    weekend = datetime.fromtimestamp(day * DAY_SECONDS, UTC).weekday() >= 5
-    return np.asarray(wave * (cycle.weekend_ratio if weekend else 1.0))
+def cycle_rate(cycle: CycleConfig, day: int, seconds: Floats, shift_seconds: float = 0.0) -> Floats:
+    """Rate over the weekday mean at each second of a UTC day; the mean over a weekday is 1.
+
+    Args:
+        cycle: The daily and weekly cycle.
+        day: Days since 1970-01-01, UTC.
+        seconds: Seconds of that day.
+        shift_seconds: How far the fleet's own calendar is ahead of UTC.
+    """
+    own_days = day + (seconds + shift_seconds) / DAY_SECONDS
+    wave = 1.0 + cycle.day_amplitude * np.cos((own_days * 24.0 - cycle.peak_hour) * (2 * math.pi / 24))
+    weekend = (np.floor(own_days) + EPOCH_WEEKDAY) % 7 >= SATURDAY
+    return np.asarray(wave * np.where(weekend, cycle.weekend_ratio, 1.0))
 
 
 def unit_gaps(rng: np.random.Generator, kind: str, cv: float, count: int) -> Floats:

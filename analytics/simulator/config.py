@@ -215,12 +215,29 @@ class BudgetConfig(_Section):
     usd_per_month: str = Field(pattern=r"^\d+(\.\d{1,9})?$", description="Budget as a decimal text. Unit: USD/month.")
 
 
+class MomentOfWeek(_Section):
+    """A weekday and an hour."""
+
+    weekday: Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"] = Field(description="The weekday.")
+    hour: float = Field(ge=0, lt=24, description="The hour of that day.")
+
+    def seconds(self) -> float:
+        """Seconds after Monday, 00:00."""
+        days = ("mon", "tue", "wed", "thu", "fri", "sat", "sun").index(self.weekday)
+        return days * 86_400.0 + self.hour * 3600.0
+
+
 class FleetConfig(_Section):
     """A whole fleet, as a preset describes it."""
 
     name: str = Field(description="Name of the preset.")
     description: str = Field(default="", description="What it shows, in a sentence.")
     days: float = Field(default=1.0, gt=0, le=400, description="Default length of a simulation. Unit: days.")
+    anchor_falls_on: MomentOfWeek | None = Field(
+        default=None,
+        description="Shifts the fleet's calendar so that the moment from which incidents are counted back (the end, "
+        "unless said otherwise) is this one in the daily and weekly cycles, whenever it is run; null keeps UTC.",
+    )
     models: tuple[ModelConfig, ...] = Field(min_length=1, description="The deployments.")
     streams: tuple[StreamConfig, ...] = Field(min_length=1, description="Who asks for what.")
     incidents: tuple[Incident, ...] = Field(default=(), description="What goes wrong, and when.")

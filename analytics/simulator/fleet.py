@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -94,7 +94,8 @@ def simulate(
     config = preset_or_config if isinstance(preset_or_config, FleetConfig) else load_preset(preset_or_config)
     if end <= start:
         raise SimulatorError(f"the simulation must end after it starts; it starts {start} and ends {end}")
-    clock = Clock(start.replace(minute=0, second=0, microsecond=0), start, end, anchor or end)
+    origin = start.replace(minute=0, second=0, microsecond=0)
+    clock = Clock(origin, start, end, anchor or end, calendar_shift_seconds(config, anchor or end))
     runs = []
     for model in config.models:
         if progress:
@@ -124,6 +125,16 @@ def simulate(
         start=start,
         end=end,
     )
+
+
+def calendar_shift_seconds(config: FleetConfig, anchor: datetime) -> float:
+    """How far the fleet's calendar is ahead of UTC, at most half a week either way."""
+    if config.anchor_falls_on is None:
+        return 0.0
+    week_seconds = 7 * 86_400.0
+    monday = anchor.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=anchor.weekday())
+    ahead = config.anchor_falls_on.seconds() - (anchor - monday).total_seconds()
+    return (ahead + week_seconds / 2) % week_seconds - week_seconds / 2
 
 
 def limits_of(config: FleetConfig, model: ModelConfig, profile: Profile) -> npt.NDArray[Any]:

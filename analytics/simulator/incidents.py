@@ -36,6 +36,8 @@ class Clock:
     """Last moment simulated."""
     anchor: datetime
     """What incidents are counted back from."""
+    shift_seconds: float = 0.0
+    """How far the fleet's own calendar is ahead of UTC."""
 
     def seconds(self, at: datetime) -> float:
         """Seconds after the origin."""

@@ -103,7 +103,7 @@ def draw_day(config: FleetConfig, index: int, seed: int, day: int, window: incid
 
     def rate(seconds: Floats) -> Floats:
         spike = incidents.rate_factor(config, stream, seconds + offset, window)
-        return per_second * cycle_rate(stream.cycle, day, seconds) * spike
+        return per_second * cycle_rate(stream.cycle, day, seconds, window.shift_seconds) * spike
 
     starts = day_arrivals(rng, stream.arrival, stream.cv, rate) + offset
     turns = np.minimum(rng.geometric(1.0 / stream.turns_mean, starts.size), TURNS_MOST)

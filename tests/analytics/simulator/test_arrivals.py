@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import numpy as np
 import pytest
 
 from analytics.simulator.arrivals import cycle_rate, day_arrivals, day_of, random_of, start_of, unit_gaps, weibull_shape
-from analytics.simulator.config import CycleConfig, FleetConfig
+from analytics.simulator.config import CycleConfig, FleetConfig, MomentOfWeek
+from analytics.simulator.fleet import calendar_shift_seconds
 from analytics.simulator.incidents import Clock
 from analytics.simulator.workload import draw_day
 from tests.analytics.simulator.conftest import END, START
@@ -32,6 +35,24 @@ def test_the_day_has_its_peak_and_the_week_its_end() -> None:
     assert wednesday.mean() == pytest.approx(1) and wednesday.max() == pytest.approx(1.5)
     assert seconds[wednesday.argmax()] == 14 * 3600
     assert saturday.mean() == pytest.approx(0.25)
+
+
+def test_a_shifted_calendar_moves_the_peak_and_the_weekend() -> None:
+    cycle = CycleConfig(day_amplitude=0.5, peak_hour=14, weekend_ratio=0.25)
+    seconds = np.arange(0, 86400, 60.0)
+    wednesday, saturday = (day_of(END.replace(day=day)) for day in (4, 7))
+    later = cycle_rate(cycle, wednesday, seconds, shift_seconds=3 * 86_400.0 + 3600.0)
+    assert later[:-60] == pytest.approx(cycle_rate(cycle, saturday, seconds)[60:])
+
+
+@pytest.mark.parametrize("day", range(1, 9))
+def test_the_anchor_falls_on_the_moment_of_the_week_asked_for(day: int) -> None:
+    moment = MomentOfWeek(weekday="tue", hour=15)
+    anchor = END.replace(day=day)
+    shift = calendar_shift_seconds(FleetConfig.model_construct(anchor_falls_on=moment), anchor)
+    shifted = anchor + timedelta(seconds=shift)
+    assert (shifted.weekday(), shifted.hour, shifted.minute) == (1, 15, 0)
+    assert abs(shift) <= 3.5 * 86_400
 
 
 @pytest.mark.parametrize("kind", ["poisson", "gamma", "weibull"])
