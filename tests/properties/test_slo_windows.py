@@ -27,6 +27,7 @@ class Event:
     team: str | None
     outcome: str
     ttft_seconds: float | None
+    error_type: str | None
 
 
 ages = st.one_of(
@@ -41,6 +42,7 @@ events = st.lists(
         team=st.sampled_from(["x", "y", None]),
         outcome=st.sampled_from(["ok", "ok", "ok", "error", "rejected", "engine_dead", "client_disconnect"]),
         ttft_seconds=st.one_of(st.none(), st.sampled_from([0.5, 1.0, 1.0000001, 7.0])),
+        error_type=st.sampled_from([None, "400", "429", "503"]),
     ),
     max_size=30,
 )
@@ -66,6 +68,8 @@ def naive(load, slo, model, length_us) -> tuple[int, int]:
 
 def badness(event, slo) -> bool | None:
     if slo.sli == "availability":
+        if event.outcome == "rejected" and event.error_type == "400":
+            return None  # its client's own fault
         return event.outcome in ("error", "rejected", "engine_dead")
     if event.outcome != "ok" or event.ttft_seconds is None:
         return None
@@ -84,6 +88,7 @@ def rows_of(load, now, serial) -> pa.Table:
                 "team": event.team,
                 "outcome": event.outcome,
                 "ttft_seconds": event.ttft_seconds,
+                "error_type": event.error_type,
                 "source": "test",
                 "estimated": False,
             }
