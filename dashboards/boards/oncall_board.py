@@ -102,7 +102,7 @@ def tiles_of(
             formats.change(now.error_ratio, then.error_ratio),
             since,
             buckets["error_ratio"].to_list(),
-            "Rejected requests, errors and requests of a dead engine, over all.",
+            "What the service failed, over all: errors, a dead engine, requests refused for want of capacity.",
         ),
         Tile(
             "Requests/s",
