@@ -57,6 +57,10 @@ class AlertmanagerFeed:
         about_itself = view["kind"] == "internal" and view["labels"].get("receiver") == self.receiver
         return view["severity"] in self._config.severities and not about_itself
 
+    def close(self) -> None:
+        """Close the connection to Alertmanager."""
+        self._sink.close()
+
     def run(self, stop: threading.Event, wake: threading.Event) -> None:
         """Send until told to stop: when woken by a change, else at each resend; failures soon again."""
         failures_count = 0

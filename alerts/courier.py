@@ -97,6 +97,10 @@ class Courier:
         stepped_back = waiting and self._paused_until - now > timedelta(seconds=2 * LONGEST_PAUSE_SECONDS)  # type: ignore[operator]
         return crowded or (waiting and not stepped_back)
 
+    def close(self) -> None:
+        """Close the connection to the receiver."""
+        self._sink.close()
+
     def run(self, stop: threading.Event, wake: threading.Event) -> None:
         """Deliver until told to stop."""
         while not stop.is_set():

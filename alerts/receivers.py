@@ -28,6 +28,9 @@ class EventSink(Protocol):
     def send(self, delivery: Delivery) -> Attempt:
         """Try once."""
 
+    def close(self) -> None:
+        """Close the connection."""
+
 
 def event_sink(
     config: ReceiverConfig, now: Callable[[], datetime], environment: Mapping[str, str] = os.environ

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -95,7 +96,8 @@ def run_once(prepared: Prepared, at: datetime | None) -> int:
             public = config.public_url or f"http://{config.host}:{config.port}"
             addresses = Addresses(config.dashboards_url, public)
             parts = (config, prepared.rules, client, prepared.definitions, prepared.analytics, store, addresses)
-            report = Service(*parts).once(at)
+            with closing(Service(*parts)) as service:
+                report = service.once(at)
             alerts = [alert_view(alert) for alert in alerts_document(store, utc_now())["alerts"]]
             waiting = sum(1 for each in store.deliveries(limit=10_000) if each.status == Status.PENDING)
     finally:
@@ -132,6 +134,7 @@ def run_forever(prepared: Prepared) -> int:
                 f"alerts API on {address}; {len(prepared.rules)} rules every {config.tick_seconds} s; Ctrl-C ends it"
             )
             service.run(stop)
+        service.close()
     client.close()
     return 130 if signal.SIGINT in came else 0
 

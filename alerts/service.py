@@ -91,8 +91,16 @@ class Service:
 
     def attempts(self) -> dict[tuple[str, str], int]:
         """Count attempts to deliver by (receiver, answer)."""
-        carriers: list[Courier | AlertmanagerFeed] = [*self.couriers, *self.feeds]
-        return {(each.receiver, answer): count for each in carriers for answer, count in each.attempts.items()}
+        return {(each.receiver, answer): count for each in self.carriers() for answer, count in each.attempts.items()}
+
+    def close(self) -> None:
+        """Close the connections to all receivers."""
+        for carrier in self.carriers():
+            carrier.close()
+
+    def carriers(self) -> list[Courier | AlertmanagerFeed]:
+        """Name everything that carries messages."""
+        return [*self.couriers, *self.feeds]
 
     def once(self, at: datetime | None) -> TickReport:
         """Evaluate one tick, send what is due, and return.
@@ -117,7 +125,7 @@ class Service:
     def run(self, stop: threading.Event) -> None:
         """Evaluate at every tick and deliver, until told to stop; the first evaluation comes before any message."""
         self.tick_if_due()
-        carriers: list[Courier | AlertmanagerFeed] = [*self.couriers, *self.feeds]
+        carriers = self.carriers()
         threads = [
             threading.Thread(target=carrier.run, args=(stop, wake), name=f"to-{carrier.receiver}", daemon=True)
             for carrier, wake in zip(carriers, self._wakes, strict=True)

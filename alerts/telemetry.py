@@ -50,9 +50,9 @@ class Exposition:
         yield counter("fleetmeter_alerts_ticks", "Ticks evaluated and written.", tally.ticks_count)
         yield counter("fleetmeter_alerts_missed_ticks", "Ticks that nobody evaluated.", tally.missed_ticks_count)
         yield counter("fleetmeter_alerts_failed_ticks", "Ticks that could not be written.", tally.failed_ticks_count)
-        yield gauge(
-            "fleetmeter_alerts_tick_duration_seconds", "Duration of the last tick.", tally.last_duration_seconds
-        )
+        up, duration = float(tally.collector_up), tally.last_duration_seconds
+        yield gauge("fleetmeter_alerts_tick_duration_seconds", "Duration of the last tick.", duration)
+        yield gauge("fleetmeter_alerts_collector_up", "1 where the collector answered the last tick.", up)
         last = self._store.last_tick()
         if last is not None:
             at = last.replace(tzinfo=UTC).timestamp()

@@ -22,17 +22,22 @@ METRIC_TITLES = {
 UNITS = 1_000_000_000
 
 
+def short(value: float) -> str:
+    """Write a number in three digits, and never with an exponent where a plain number does."""
+    return f"{value:,.0f}" if 100 <= abs(value) < 1e15 else f"{value:.3g}"
+
+
 def value_text(rule: RuleBase, value: float | None) -> str:
     """Say a value in the rule's unit; empty where there is none."""
     if value is None:
         return ""
     match rule:
         case BurnRateRule():
-            return f"{value:.3g}x"
+            return f"{short(value)}x"
         case BudgetRule():
             return f"{value:.0%}"
         case DriftRule():
-            return f"{value:.3g}"
+            return short(value)
         case ThresholdRule(measure=measure):
             return measure_text(measure, value)
         case InternalRule(signal=Signal.INGEST_STALE):
@@ -47,9 +52,9 @@ def measure_text(measure: Measure, value: float) -> str:
     if measure == Measure.INGEST_LAG_SECONDS:
         return say_duration(value)
     if measure.endswith("_ratio"):
-        return f"{value:.3g}" if abs(value) > 10 else f"{100 * value:.3g} %"
+        return f"{short(100 * value)} %"
     if measure.endswith("_seconds"):
-        return f"{value:.3g} s" if abs(value) >= 1 else f"{1000 * value:.3g} ms"
+        return f"{short(value)} s" if abs(value) >= 1 else f"{short(1000 * value)} ms"
     return f"{value:g}"
 
 
@@ -102,7 +107,7 @@ def burn_fields(labels: Mapping[str, str], details: Mapping[str, Any]) -> dict[s
         "windows": details.get("windows", ""),
         "bad": count_text(details.get("bad")),
         "events": count_text(details.get("events")),
-        "budget_left": "unknown" if left is None else f"{100 * left:.3g} %",
+        "budget_left": "unknown" if left is None else f"{short(100 * left)} %",
         "exhausted_in": exhaustion_text(left, exhausted),
         "budget_state": budget_state(left, exhausted),
     }
@@ -120,8 +125,9 @@ def budget_state(left: float | None, seconds: float | None) -> str:
     if left is None:
         return "budget unknown"
     if left <= 0:
-        return f"budget overspent by {-100 * left:.3g} %"
-    return f"{100 * left:.3g} % of the budget left, {exhaustion_text(left, seconds)}"
+        return f"budget overspent by {short(-100 * left)} %"
+    end = "" if seconds is None else f", {exhaustion_text(left, seconds)}"
+    return f"{short(100 * left)} % of the budget left{end}"
 
 
 def drift_fields(labels: Mapping[str, str], details: Mapping[str, Any]) -> dict[str, str]:
@@ -141,7 +147,7 @@ def metric_text(metric: str, value: float | None) -> str:
     if value is None:
         return "unknown"
     if metric.endswith("_ratio"):
-        return f"{100 * value:.3g} %"
+        return f"{short(100 * value)} %"
     return measure_text(Measure.TTFT_P95_SECONDS, value) if metric.endswith("_seconds") else f"{value:,.0f} tokens"
 
 

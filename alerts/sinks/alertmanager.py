@@ -73,3 +73,7 @@ class AlertmanagerSink:
         """Try once. An empty set is not worth a request."""
         body = encode(views, now, ends_after)
         return post(self._http, self._url, body, self._headers) if body != b"[]" else Attempt(Answer.ACCEPTED, "none")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()

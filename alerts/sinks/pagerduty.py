@@ -58,3 +58,7 @@ class PagerDutySink:
     def send(self, delivery: Delivery) -> Attempt:
         """Try once."""
         return post(self._http, self._url, encode(delivery.body or {}, self._routing_key), {})
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()

@@ -30,3 +30,7 @@ class WebhookSink:
         """Try once."""
         body = encode(delivery.body or {})
         return post(self._http, self._url, body, signature_headers(self._keys, delivery.id, self._now(), body))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()

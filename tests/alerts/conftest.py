@@ -2,7 +2,6 @@
 
 import base64
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -15,7 +14,7 @@ from alerts.state_store import StateStore
 from alerts.webhook_receiver import WebhookReceiver
 from analytics.config import AnalyticsConfig
 from analytics.slo import load_definitions
-from collector.client import FileClient
+from collector.client import Client, FileClient
 
 NOW = datetime(2026, 11, 21, 12)
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
@@ -24,9 +23,8 @@ SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode
 class Fleet:
     """Lands rows into a file, with just the columns that a test is about."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.client = FileClient(path, write=True)
+    def __init__(self, client: Client) -> None:
+        self.client = client
         self._count = 0
 
     def requests(self, count, *, at=NOW, over=timedelta(minutes=4), **columns):
@@ -78,9 +76,15 @@ class Fleet:
 
 @pytest.fixture
 def fleet(tmp_path):
-    made = Fleet(tmp_path / "fleet.duckdb")
+    made = Fleet(FileClient(tmp_path / "fleet.duckdb", write=True))
     yield made
     made.client.close()
+
+
+@pytest.fixture
+def fleet_over():
+    """Land rows through another client than the file's."""
+    return Fleet
 
 
 @pytest.fixture
@@ -134,8 +138,7 @@ def service_of(fleet, tmp_path, clock):
             file.write_text(rules)
         settings = AlertsConfig(receivers=receivers, state_dir=tmp_path, query_offset_seconds=0, **config)
         state = store or StateStore(tmp_path / "state.sqlite")
-        made.append(state)
-        return Service(
+        service = Service(
             settings,
             load_rules(file if rules is not None else None),
             client or fleet.client,
@@ -145,10 +148,12 @@ def service_of(fleet, tmp_path, clock):
             Addresses("http://boards", "http://alerts"),
             clock,
         )
+        made.extend((state, service))
+        return service
 
     yield make
-    for state in made:
-        state.close()
+    for each in made:
+        each.close()
 
 
 @pytest.fixture

@@ -32,6 +32,9 @@ class Scripted:
         self.sent.append(delivery.id)
         return self.attempts.pop(0) if self.attempts else Attempt(Answer.ACCEPTED)
 
+    def close(self):
+        pass
+
 
 def events(*names, severity="page"):
     return tuple(

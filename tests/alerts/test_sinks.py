@@ -171,7 +171,7 @@ def test_secrets_come_from_the_environment_or_a_file_and_are_missed_at_start(tmp
     webhook_config = ReceiverConfig(name="hook", kind="webhook", url="http://x/", secret_env="HOOK_SECRET")
     with pytest.raises(ReceiverError, match="receiver hook: set HOOK_SECRET"):
         event_sink(webhook_config, datetime.now, {})
-    assert event_sink(webhook_config, datetime.now, {"HOOK_SECRET": write_secret(b"k" * 32)})
+    event_sink(webhook_config, datetime.now, {"HOOK_SECRET": write_secret(b"k" * 32)}).close()
     pager = ReceiverConfig(name="pager", kind="pagerduty", routing_key_file=tmp_path / "key")
     (tmp_path / "key").write_text("too short\n")
     with pytest.raises(ReceiverError, match="32 letters and digits"):
