@@ -79,7 +79,7 @@ def view_of(rule: RuleBase, instance: Instance, addresses: Addresses, context: C
         "budget": instance.details.get("budget"),
         "causes": list(context.causes),
         "trace_ids": list(context.trace_ids),
-        "links": links(rule, instance, addresses),
+        "links": links(rule, instance, addresses, context),
     }
 
 
@@ -102,12 +102,15 @@ def at_or_none(at: datetime | None) -> str | None:
     return iso(at) if at else None
 
 
-def links(rule: RuleBase, instance: Instance, addresses: Addresses) -> dict[str, str]:
-    """Return where to look: the dashboard at the time of the breach, the runbook, the alert's history."""
+def links(rule: RuleBase, instance: Instance, addresses: Addresses, context: Context) -> dict[str, str]:
+    """Return where to look: the dashboard at the time of the breach, the runbook, the history, the worst trace."""
+    worst = context.trace_ids[0] if context.trace_ids else None
+    trace = {"trace": joined(addresses.dashboards, f"/requests?trace={worst}")} if worst else {}
     return {
         "dashboard": dashboard_link(rule.annotations.dashboard, instance, addresses.dashboards),
         "runbook": joined(addresses.alerts, rule.annotations.runbook_url),
         "history": joined(addresses.alerts, f"/api/v1/alerts/{instance.fingerprint}/history"),
+        **trace,
     }
 
 

@@ -69,7 +69,7 @@ class AlertView:
     threshold_text: str
     """The threshold with its unit."""
     links: Mapping[str, str]
-    """dashboard, runbook, history."""
+    """dashboard, runbook, history; trace where a request is to blame."""
     trace_ids: tuple[str, ...]
     """The worst requests of the breach, worst first."""
     causes: tuple[str, ...]

@@ -167,9 +167,9 @@ def line_of(received: Received) -> str:
     mark = MARKS.get(str(received.message["type"]), str(received.message["type"]))
     again = " (sent again)" if received.duplicate else ""
     causes = [f"likely cause: {cause['summary']}" for cause in alert["causes"][:1]]
-    traces = [f"worst trace: {alert['trace_ids'][0]}"] if alert["trace_ids"] else []
-    ways = [alert["links"]["dashboard"], f"runbook: {alert['links']['runbook']}"]
-    rest = "" if mark == "RESOLVED" else "".join(f"\n    {each}" for each in (*causes, *traces, *ways))
+    named = {"dashboard": "look at", "trace": "worst trace", "runbook": "what to do"}
+    ways = [f"{name}: {alert['links'][key]}" for key, name in named.items() if key in alert["links"]]
+    rest = "" if mark == "RESOLVED" else "".join(f"\n    {each}" for each in (*causes, *ways))
     return f"{alert['fired_at'][:19]}Z {mark:8} {alert['severity']:6} {alert['summary']}{again}{rest}"
 
 

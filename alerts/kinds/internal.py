@@ -24,7 +24,8 @@ def samples(rule: InternalRule, me: SelfView, rules: dict[str, RuleBase]) -> lis
         case Signal.RULE_ERROR:
             return [rule_error(uid, me) for uid in rules]
         case Signal.RULE_NO_DATA:
-            return [rule_no_data(uid, me) for uid, each in rules.items() if each.no_data == NoDataPolicy.KEEP]
+            asked = {uid: each for uid, each in rules.items() if not isinstance(each, InternalRule)}
+            return [rule_no_data(uid, me) for uid, each in asked.items() if each.no_data == NoDataPolicy.KEEP]
         case Signal.TOO_MANY_ALERTS:
             return [too_many(uid, rules[uid].limit, me) for uid in rules]
         case Signal.DELIVERY_FAILED:
