@@ -173,7 +173,7 @@ def tiles(report: CostReport, past: Comparison, budgets: pl.DataFrame) -> None:
                 formats.usd(unit, currency=currency),
                 Status.OK,
                 formats.change(float(unit_now), float(unit_before)) if unit_now and unit_before else None,
-                "whole bill, prompt and output",
+                "prompt and output",
             ),
             forecast_tile(budgets, of["budget_used_ratio"].judge, currency),
         ]

@@ -117,10 +117,10 @@ def numbers(view: View, one: SloStatus) -> None:
     panels.tiles(
         [
             Tile(
-                "Objective",
+                f"Objective, {one.slo.window_days} d",
                 objective_text(one.slo.objective_ratio),
                 Status.OK,
-                note=f"{one.slo.title} · {one.slo.window_days} d",
+                note=one.slo.title,
             ),
             Tile(
                 "Attained",

@@ -101,7 +101,7 @@ def test_the_worst_slo_stands_first_and_its_numbers_below(run, fleet_db):
     assert table["model"].iloc[0] == SLOW_MODEL
     left = app.selectbox(key="slo").value
     assert left.endswith(SLOW_MODEL)
-    assert {"Objective", "Attained", "Budget left"} <= set(metrics(app))
+    assert {"Objective, 30 d", "Attained", "Budget left"} <= set(metrics(app))
 
 
 def test_a_link_opens_one_slo(run, fleet_db):

@@ -32,8 +32,9 @@ def take(seen: Watched, url: str, name: str, range_name: str, file: Path) -> Non
     seen.fit()
     seen.page.wait_for_timeout(800)  # the last chart's canvas is painted after the script has ended
     seen.page.screenshot(path=file)
-    # 256 colours are enough for a board, and a third of the size.
-    Image.open(file).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
+    Image.open(file).convert("RGB").save(file, optimize=True)
+        file, optimize=True
+    )
     print(f"{file}  {seen.page.viewport_size['width']}x{seen.page.viewport_size['height']}")
     for complaint in seen.unknown():
         print(f"  complaint: {complaint}")
