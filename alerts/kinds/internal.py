@@ -5,6 +5,7 @@ One fault, one alert: while the collector is silent or telemetry is stale, the r
 
 from __future__ import annotations
 
+from alerts.durations import say_duration
 from alerts.kinds.surroundings import SelfView
 from alerts.rules import InternalRule, RuleBase, Signal
 from alerts.states import Health, NoDataPolicy, Sample
@@ -19,8 +20,7 @@ def samples(rule: InternalRule, me: SelfView, rules: dict[str, RuleBase]) -> lis
         case Signal.COLLECTOR_UNREACHABLE:
             return [Sample({}, me.unreachable is not None, details={"message": me.unreachable or ""})]
         case Signal.INGEST_STALE:
-            breach = None if me.unreachable else me.stale
-            return [Sample({}, breach, me.ingest_lag_seconds, me.ingest_lag_limit_seconds)]
+            return [ingest_stale(me)]
         case Signal.RULE_ERROR:
             return [rule_error(uid, me) for uid in rules]
         case Signal.RULE_NO_DATA:
@@ -32,6 +32,14 @@ def samples(rule: InternalRule, me: SelfView, rules: dict[str, RuleBase]) -> lis
             return [delivery_failed(name, me) for name in me.deliveries]
         case Signal.WATCHDOG:
             return [Sample({}, True)]
+
+
+def ingest_stale(me: SelfView) -> Sample:
+    """Say whether the newest telemetry is too old to judge by."""
+    lag = me.ingest_lag_seconds
+    message = "no telemetry has ever arrived" if lag is None else f"the newest telemetry is {say_duration(lag)} old"
+    breach = None if me.unreachable else me.stale
+    return Sample({}, breach, lag, me.ingest_lag_limit_seconds, {"message": message})
 
 
 def rule_error(uid: str, me: SelfView) -> Sample:

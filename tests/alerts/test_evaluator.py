@@ -143,6 +143,8 @@ def test_a_fleet_without_any_telemetry_is_told_once_not_per_rule(fleet, service_
         service.once(clock.now)
         clock.advance(60)
     assert set(alerts_of(service)) == {"ingest-stale"}
+    summary = alerts_of(service)["ingest-stale"]["summary"]
+    assert summary == "Alerts are blind: no telemetry has ever arrived (limit 15 min)"
 
 
 def test_a_healthy_fleet_raises_nothing(fleet, service_of, hook, clock):
