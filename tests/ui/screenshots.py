@@ -33,8 +33,6 @@ def take(seen: Watched, url: str, name: str, range_name: str, file: Path) -> Non
     seen.page.wait_for_timeout(800)  # the last chart's canvas is painted after the script has ended
     seen.page.screenshot(path=file)
     Image.open(file).convert("RGB").save(file, optimize=True)
-        file, optimize=True
-    )
     print(f"{file}  {seen.page.viewport_size['width']}x{seen.page.viewport_size['height']}")
     for complaint in seen.unknown():
         print(f"  complaint: {complaint}")
