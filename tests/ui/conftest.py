@@ -45,12 +45,12 @@ class Command:
             self.process.wait()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None, microsecond=0)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def collector(tmp_path_factory, now):
     folder = tmp_path_factory.mktemp("collector")
     write_fleet(folder / "fleetmeter.duckdb", now, hours=15 * 24, per_minute=3)
@@ -62,7 +62,7 @@ def collector(tmp_path_factory, now):
         command.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def boards(tmp_path_factory, collector):
     log = tmp_path_factory.mktemp("boards") / "log"
     nobody = "http://127.0.0.1:9"
@@ -73,7 +73,7 @@ def boards(tmp_path_factory, collector):
         command.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def query(collector):
     """Ask as a person would: `fleetmeter query`."""
 
@@ -87,7 +87,7 @@ def query(collector):
     return ask
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
     with browser() as running:
         yield running
