@@ -2,7 +2,7 @@
 
 Gauges and cumulative sums keep their values; what is sent as deltas keeps its own kind (`delta`, `delta_histogram`), so
 that nobody takes a difference of differences. Exponential histograms become ones with explicit bounds, and a summary
-becomes a counter of its count, one of its sum and a gauge a quantile.
+becomes a counter of its count, one of its sum and a gauge a quantile. Points about a GPU become `gpu_samples`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collector.attribute_values import as_text, attribute_dict
 from collector.decode_traces import AHEAD_US, EARLIEST_US
 from collector.decoded import Decoded, Rejected
 from collector.errors import PermanentError
+from collector.gpu_rows import GpuRows
 from collector.metric_rows import MetricRows
 
 CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
@@ -55,7 +56,7 @@ def decode_metrics(body: bytes, received_us: int) -> Decoded:
         request.ParseFromString(body)
     except DecodeError as error:
         raise PermanentError(f"the body is not an OTLP ExportMetricsServiceRequest: {error}") from error
-    rows = MetricRows()
+    rows, gpus = MetricRows(), GpuRows()
     rejected: list[Rejected] = []
     accepted = 0
     for resource_metrics in request.resource_metrics:
@@ -65,11 +66,11 @@ def decode_metrics(body: bytes, received_us: int) -> Decoded:
                 family = Family(metric.name, metric.unit, resource, received_us)
                 for point in points_of(metric):
                     try:
-                        add_point(rows, family, metric, point)
+                        add_point(rows, gpus, family, metric, point)
                         accepted += 1
                     except PermanentError as error:
                         rejected.append(Rejected(f"{metric.name or 'a metric'}: {error}", point.SerializeToString()))
-    return Decoded({}, accepted, tuple(rejected), rows.build())
+    return Decoded({}, accepted, tuple(rejected), (*rows.build(), gpus.build()))
 
 
 def resource_labels(attributes: Any) -> dict[str, str]:
@@ -85,7 +86,7 @@ def points_of(metric: Any) -> Iterator[Any]:
         yield from getattr(metric, kind).data_points
 
 
-def add_point(rows: MetricRows, family: Family, metric: Any, point: Any) -> None:
+def add_point(rows: MetricRows, gpus: GpuRows, family: Family, metric: Any, point: Any) -> None:
     """Add one point to the rows.
 
     Raises:
@@ -99,8 +100,9 @@ def add_point(rows: MetricRows, family: Family, metric: Any, point: Any) -> None
     kind = metric.WhichOneof("data")
     labels = {**family.resource, **{key: as_text(value) for key, value in attribute_dict(point.attributes).items()}}
     if kind in ("gauge", "sum"):
-        series = rows.series(family.name, number_kind(kind, metric), family.unit, labels)
-        rows.point(series, observed_us, number_of(point))
+        value = number_of(point)
+        if not gpus.take(family.name, labels, observed_us, value):
+            rows.point(rows.series(family.name, number_kind(kind, metric), family.unit, labels), observed_us, value)
     elif kind == "summary":
         add_summary(rows, family, labels, observed_us, point)
     else:

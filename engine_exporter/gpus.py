@@ -94,7 +94,7 @@ class Gpus:
                 values[name] = float(read())
             except nvml.NVMLError:  # not supported by this GPU, or not allowed here: the value stays absent
                 continue
-        if (xid := self._xids.get(self._uuids[index])) is not None:
+        if (xid := self._xids.pop(self._uuids[index], None)) is not None:
             values["infer.gpu.xid"] = float(xid)
         return GpuSample(self._uuids[index], index, self._name(handle), values)
 

@@ -327,6 +327,27 @@ GPU_METRICS: tuple[GpuMetric, ...] = (
     GpuMetric("hw.gpu.memory.limit", "gauge", "By", "Memory.", "memory_total_bytes"),
     GpuMetric("hw.temperature", "gauge", "Cel", "Core temperature.", "temperature_celsius"),
     GpuMetric("infer.gpu.sm_clock", "gauge", "Hz", "SM clock.", "sm_clock_hertz"),
-    GpuMetric("infer.gpu.clock_event_reasons", "gauge", "1", "NVML's bit mask of why the clock is held down.", ""),
-    GpuMetric("infer.gpu.xid", "gauge", "1", "The last XID since the sidecar started; absent for none.", "xid"),
+    GpuMetric(
+        "infer.gpu.clock_event_reasons",
+        "gauge",
+        "1",
+        "NVML's mask of why the clock is held down.",
+        "clock_event_reasons",
+    ),
+    GpuMetric("infer.gpu.xid", "gauge", "1", "The last XID since the previous sample; absent for none.", "xid"),
+    GpuMetric("infer.gpu.sm_active", "gauge", "1", "Share of SMs active (DCGM, GPM).", "sm_active_ratio"),
+    GpuMetric("infer.gpu.tensor_active", "gauge", "1", "Share of cycles with tensor pipe busy.", "tensor_active_ratio"),
+    GpuMetric("infer.gpu.dram_active", "gauge", "1", "Share of cycles with memory busy.", "dram_active_ratio"),
 )
+CLOCK_EVENT_REASONS: dict[int, str] = {
+    0x1: "gpu_idle",
+    0x2: "applications_clocks_setting",
+    0x4: "sw_power_cap",
+    0x8: "hw_slowdown",
+    0x10: "sync_boost",
+    0x20: "sw_thermal_slowdown",
+    0x40: "hw_thermal_slowdown",
+    0x80: "hw_power_brake_slowdown",
+    0x100: "display_clock_setting",
+}
+"""NVML's bits (nvml.h, nvmlClocksEventReason*), spelled as NVML does."""

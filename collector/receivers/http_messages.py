@@ -34,6 +34,7 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
         f"the body has over {max_bytes} bytes; send smaller batches or raise collector.max_body_bytes"
     )
     if declared.isdigit() and int(declared) > max_bytes:
+        await discard(receive, 2 * max_bytes if int(declared) <= 2 * max_bytes else 0)
         raise too_large
     parts: list[bytes] = []
     size = 0
@@ -44,9 +45,20 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > max_bytes:
+            if message.get("more_body", False):
+                await discard(receive, max_bytes)
             raise too_large
         if not message.get("more_body", False):
             return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def discard(receive: Receive, at_most_bytes: int) -> None:
+    """Read on, keeping nothing: a client that is refused while it is still sending sees a reset, not the answer."""
+    while at_most_bytes > 0:
+        message = await receive()
+        at_most_bytes -= len(message.get("body", b""))
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            return
 
 
 async def send_answer(
