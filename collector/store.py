@@ -74,7 +74,7 @@ class FileStore:
         self._connection = open_file(path, read_only, settings(threads, memory_limit_bytes))
         if not read_only:
             migrate(self._connection)
-        self._connection.execute("SET lock_configuration = true").fetchall()
+        lock_settings(self._connection)
         self._door = SqlDoor(self._connection.cursor)
 
     def land(self, batch: Mapping[str, pa.Table]) -> dict[str, int]:
@@ -121,6 +121,8 @@ class FileStore:
         for table, rows in batch:
             if table != "metric_series":
                 continue
+            if "labels" not in rows.column_names:
+                rows = rows.append_column("labels", pa.nulls(rows.num_rows, pa.map_(pa.string(), pa.string())))
             cursor.register("incoming_series", rows)
             found = cursor.execute(COLLISIONS_SQL).fetchall()
             cursor.unregister("incoming_series")
@@ -192,6 +194,12 @@ def open_file(path: Path | str, read_only: bool, config: dict[str, str]) -> duck
                 f"{path} is held by another process (a running collector?); ask that one with --url ({error})"
             ) from error
         raise PermanentError(f"{path} is not a DuckDB file that this version can open: {error}") from error
+
+
+def lock_settings(connection: duckdb.DuckDBPyConnection) -> None:
+    """Lock the settings; another store of this process may have done it, for one file has one instance of DuckDB."""
+    if not connection.execute("SELECT current_setting('lock_configuration')").fetchall()[0][0]:
+        connection.execute("SET lock_configuration = true").fetchall()
 
 
 def roll_back(cursor: duckdb.DuckDBPyConnection) -> None:

@@ -139,3 +139,19 @@ def test_every_table_and_column_is_explained(store):
 
 def test_every_table_that_takes_rows_has_a_key():
     assert [name for name, one in table_contracts().items() if not one.key and name != "spool_progress"] == []
+
+
+def test_a_series_without_labels_lands(store):
+    rows = pa.table({"series_id": [1], "name": ["up"], "kind": ["gauge"]})
+    assert store.land({"metric_series": rows}) == {"metric_series": 1}
+    assert store.land({"metric_series": rows}) == {"metric_series": 0}
+    assert store.collisions_count == 0
+
+
+def test_a_process_may_open_its_file_twice(tmp_path):
+    FileStore(tmp_path / "f.duckdb").close()
+    first = FileStore(tmp_path / "f.duckdb", read_only=True)
+    second = FileStore(tmp_path / "f.duckdb", read_only=True)
+    assert count(first) == count(second) == 0
+    first.close()
+    second.close()

@@ -258,6 +258,7 @@ async def short_request(server) -> str:
 async def overload_then_kill(server) -> list[str]:
     body = {"model": MODEL, "max_tokens": 900, "ignore_eos": True, "stream": True, "prompt": "tell me"}
     headers = {"authorization": f"Bearer {KEYS['search']}"}
+    generating = asyncio.Event()
 
     async def one(client) -> str:
         async with client.stream("POST", COMPLETIONS, json=body, headers=headers) as response:
@@ -266,11 +267,13 @@ async def overload_then_kill(server) -> list[str]:
             async for line in response.aiter_lines():
                 if line.startswith('data: {"error"'):
                     return "rejected" if json.loads(line[6:])["error"]["code"] == 503 else "engine_dead"
+                if line.startswith("data: {"):
+                    generating.set()
         return "ok"
 
     async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
         tasks = [asyncio.create_task(one(client)) for _ in range(24)]
-        await asyncio.sleep(1.5)
+        await asyncio.wait_for(generating.wait(), 60)
         for pid in descendants(server.process.pid):
             if "Worker" in Path(f"/proc/{pid}/comm").read_text() or "Worker" in command_line(pid):
                 os.kill(pid, signal.SIGKILL)
