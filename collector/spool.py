@@ -37,6 +37,13 @@ sync_content = getattr(os, "fdatasync", os.fsync)
 """macOS has no fdatasync."""
 
 
+def uncancellable_future() -> Future[Any]:
+    """Return a future whose waiter may go away: a cancelled one would raise in the thread that ends it."""
+    future: Future[Any] = Future()
+    future.set_running_or_notify_cancel()
+    return future
+
+
 @dataclass(slots=True)
 class Waiting:
     """A record that is not durable yet."""
@@ -130,7 +137,7 @@ class Spool:
                 raise RetryableError("the collector is stopping; send again in a few seconds")
             self._refuse_when_full(len(framed))
             self._waiting_bytes += len(framed)
-        waiting = Waiting(record, framed, handed, Future())
+        waiting = Waiting(record, framed, handed, uncancellable_future())
         self._queue.put(waiting)
         return waiting.durable
 

@@ -14,7 +14,7 @@ from collector.decoded import Decoded
 from collector.errors import RetryableError
 from collector.landing import Handed
 from collector.self_metrics import SelfMetrics
-from collector.spool import Spool
+from collector.spool import Spool, uncancellable_future
 from collector.spool_records import Record
 
 INLINE_BYTES = 4096
@@ -84,7 +84,7 @@ class Intake:
         self._enter(len(body))
         try:
             decoded = await self._decode(record)
-            landed: Future[int] | None = Future() if wait_for_landing and decoded.rows_count else None
+            landed: Future[int] | None = uncancellable_future() if wait_for_landing and decoded.rows_count else None
             if decoded.rows_count or decoded.rejected:
                 await asyncio.wrap_future(self._spool.append(record, Handed(decoded, landed)))
         finally:

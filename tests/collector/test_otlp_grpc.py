@@ -1,5 +1,7 @@
 """OTLP over gRPC, against a real collector."""
 
+import threading
+
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import RetryInfo
@@ -89,3 +91,15 @@ def test_a_full_spool_is_resource_exhausted_with_a_time_to_come_back(data_dir):
     retry = RetryInfo()
     assert detail.Unpack(retry)
     assert retry.retry_delay.seconds > 0
+
+
+def test_calls_that_their_clients_cancel_leave_the_collector_at_work(data_dir):
+    with running_collector(data_dir) as collector, grpc.insecure_channel(collector.otlp_grpc) as channel:
+        call = channel.unary_unary(EXPORT)
+        call(traces_body(span_message(1)), timeout=20)
+        for number in range(2, 200):
+            under_way = call.future(traces_body(span_message(number)), timeout=20)
+            threading.Event().wait(number % 8 * 0.0005)
+            under_way.cancel()
+        call(traces_body(span_message(1000)), timeout=20)
+        collector.wait_until(f"SELECT count(*) FROM spans WHERE trace_id = '{1000:032x}'", 1)

@@ -214,3 +214,15 @@ def test_a_write_that_fails_halfway_is_refused_and_leaves_no_torn_record(tmp_pat
     assert done.stdout.startswith("refused the spool in")
     found = [one.record.received_us for one in spool_in(tmp_path).replay()]
     assert found == [1, 3]
+
+
+def test_a_sender_that_goes_away_before_the_answer_stops_nobody_else(tmp_path):
+    handed = []
+    spool = spool_in(tmp_path, hand_on=handed.extend)
+    waiting = [spool.append(record(number)) for number in range(3)]
+    assert not waiting[1].cancel()
+    spool.start()
+    assert [one.result(10).segment for one in waiting] == [1, 1, 1]
+    assert spool.append(record(3)).result(10).segment == 1
+    spool.close()
+    assert [one.record.received_us for one in handed] == [0, 1, 2, 3]
