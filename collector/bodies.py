@@ -17,6 +17,8 @@ from collector.table_contracts import conform, with_received_at
 
 log = logging.getLogger(__name__)
 
+GZIP_PIECE_BYTES = 16 * 1024
+
 
 def decode_record_body(record: Record, max_body_bytes: int) -> Decoded:
     """Decode one body into rows.
@@ -69,16 +71,19 @@ def decompressed(body: bytes, encoding: str, max_body_bytes: int) -> bytes:
 def gunzip(body: bytes, max_body_bytes: int) -> bytes:
     """Decompress one or more gzip members up to one byte over the limit."""
     plain = bytearray()
-    rest = body
+    start = 0
     try:
-        while rest:
+        while start < len(body):
             member = zlib.decompressobj(wbits=gzip_window_bits())
-            plain += member.decompress(rest, max_body_bytes + 1 - len(plain))
-            if len(plain) > max_body_bytes:
-                return bytes(plain)
+            # In pieces: what is left over after a member is copied, and a body may be a great many empty members.
+            while not member.eof and start < len(body):
+                piece = body[start : start + GZIP_PIECE_BYTES]
+                plain += member.decompress(piece, max_body_bytes + 1 - len(plain))
+                if len(plain) > max_body_bytes:
+                    return bytes(plain)
+                start += len(piece) - len(member.unused_data)
             if not member.eof:
                 raise PermanentError("the gzip body ends too early")
-            rest = member.unused_data
     except zlib.error as error:
         raise PermanentError(f"the body is not gzip: {error}") from error
     return bytes(plain)

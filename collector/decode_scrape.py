@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from collector.decode_traces import AHEAD_US, EARLIEST_US
 from collector.decoded import Decoded, Rejected
 from collector.errors import PermanentError
 from collector.metric_rows import MetricRows
@@ -67,6 +68,10 @@ def rows_of_scrape(text: str, target: str, labels: Mapping[str, str], observed_u
         parsed = PrometheusText(text)
         histograms: dict[tuple[str, tuple[tuple[str, str], ...]], HistogramLines] = {}
         for sample in parsed.samples():
+            if not is_plausible(sample, observed_us):
+                reason = f"{sample.name}: its time {sample.time_ms} ms is before 2000 or more than a day ahead"
+                rejected.append(Rejected(reason, repr(sample).encode()))
+                continue
             own = {**instance, **dict(sample.labels), **labels}
             place_sample(rows, parsed, sample, own, observed_us, histograms)
         for (name, owners), lines in histograms.items():
@@ -81,6 +86,11 @@ def rows_of_scrape(text: str, target: str, labels: Mapping[str, str], observed_u
 def instance_of(target: str) -> str:
     """Return host:port of an address, or the name as it is."""
     return urlsplit(target).netloc.rpartition("@")[2] or target
+
+
+def is_plausible(sample: Sample, observed_us: int) -> bool:
+    """Tell whether a sample's own time, if it has one, can be right."""
+    return sample.time_ms is None or EARLIEST_US <= sample.time_ms * 1000 <= observed_us + AHEAD_US
 
 
 def place_sample(

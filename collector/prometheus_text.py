@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from collector.errors import PermanentError
 
 LABEL = re.compile(r'\s*([a-zA-Z_:][a-zA-Z0-9_:.]*|"(?:[^"\\]|\\.)*")\s*=\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)')
+LABELS = re.compile(r'\{(?:[^"}]|"(?:[^"\\]|\\.)*")*\}')
 NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 ESCAPES = {"\\\\": "\\", '\\"': '"', "\\n": "\n"}
 ESCAPE = re.compile(r'\\[\\n"]')
@@ -51,6 +52,7 @@ class PrometheusText:
         Raises:
             PermanentError: a line is no sample; the message names it.
         """
+        in_seconds = self.text.rstrip().endswith("# EOF")
         for number, line in enumerate(self.text.split("\n"), 1):
             line = line.strip()
             if not line:
@@ -59,7 +61,7 @@ class PrometheusText:
                 self._note(line)
                 continue
             try:
-                yield parse_sample(line)
+                yield parse_sample(line, in_seconds)
             except (ValueError, IndexError) as error:
                 raise PermanentError(f"line {number} is no Prometheus sample ({error}): {line[:120]!r}") from error
 
@@ -75,13 +77,9 @@ _heads: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {}
 """Name and labels by the text before the value: a target's lines begin alike at every scrape."""
 
 
-def parse_sample(line: str) -> Sample:
-    """Parse one line `name{labels} value [time]`."""
-    if "{" in line:
-        cut = line.rindex("}") if " # {" not in line else line.rindex("}", 0, line.index(" # {"))
-        head, tail = line[: cut + 1], line[cut + 1 :]
-    else:
-        head, _, tail = line.partition(" ")
+def parse_sample(line: str, in_seconds: bool = False) -> Sample:
+    """Parse one line `name{labels} value [time]`; OpenMetrics, which ends with `# EOF`, has its times in seconds."""
+    head, tail = halves_of(line)
     words = tail.split(" # ", 1)[0].split()
     if not 1 <= len(words) <= 2:
         raise ValueError("a value is expected after the name and labels")
@@ -91,12 +89,32 @@ def parse_sample(line: str) -> Sample:
         if len(_heads) >= CACHE_LIMIT:
             _heads.clear()
         _heads[head] = known
-    return Sample(known[0], known[1], float(words[0]), time_ms_of(words[1]) if len(words) == 2 else None)
+    return Sample(known[0], known[1], float(words[0]), time_ms_of(words[1], in_seconds) if len(words) == 2 else None)
 
 
-def time_ms_of(word: str) -> int:
-    """Return a sample's own time: milliseconds, or OpenMetrics' seconds with a fraction."""
-    return int(float(word) * 1000) if "." in word or "e" in word else int(word)
+def halves_of(line: str) -> tuple[str, str]:
+    """Cut a line behind its name and labels; an exemplar (` # {…} …`) may follow, and a label may hold anything."""
+    brace = line.find("{")
+    if brace < 0 or " # {" in line[: brace + 1]:
+        head = line.split(None, 1)[0]
+        return head, line[len(head) :]
+    if " # {" not in line:
+        cut = line.rindex("}") + 1
+    else:
+        labels = LABELS.match(line, brace)
+        if labels is None:
+            raise ValueError("the labels are not closed")
+        cut = labels.end()
+    return line[:cut], line[cut:]
+
+
+def time_ms_of(word: str, in_seconds: bool) -> int:
+    """Return a sample's own time: milliseconds, or seconds where it has a fraction or the text is OpenMetrics."""
+    seconds = in_seconds or "." in word or "e" in word
+    try:
+        return round(float(word) * 1000) if seconds else int(word)
+    except OverflowError as error:
+        raise ValueError(f"{word} is no time") from error
 
 
 def parse_head(head: str) -> tuple[str, tuple[tuple[str, str], ...]]:

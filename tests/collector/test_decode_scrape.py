@@ -122,6 +122,47 @@ def test_a_quoted_name_and_an_exemplar_are_understood():
     ]
 
 
+@pytest.mark.parametrize(
+    ("line", "labels", "value"),
+    [
+        ('c_total 2 # {trace_id="abc"} 0.5', (), 2.0),
+        ('c_total{a="x # {y"} 2', (("a", "x # {y"),), 2.0),
+        ('c_total{a="x # {y\\"}"} 2 # {trace_id="}"} 0.5', (("a", 'x # {y"}'),), 2.0),
+        ("c_total\t2", (), 2.0),
+    ],
+)
+def test_a_line_is_cut_behind_its_own_labels(line, labels, value):
+    (sample,) = PrometheusText(line).samples()
+    assert (sample.name, sample.labels, sample.value) == ("c_total", labels, value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "g 1 1789999999500\n",
+        "g 1 1789999999.5\n",
+        "g 1 1789999999.5\n# EOF\n",
+        "g 1 1.7899999995e9\n# EOF",
+    ],
+)
+def test_a_time_of_its_own_is_milliseconds_or_in_openmetrics_seconds(text):
+    (sample,) = PrometheusText(text).samples()
+    assert sample.time_ms == 1_789_999_999_500
+
+
+def test_openmetrics_has_whole_seconds():
+    (sample,) = PrometheusText("g 1 1789999999\n# EOF\n").samples()
+    assert sample.time_ms == 1_789_999_999_000
+
+
+@pytest.mark.parametrize("at", ["99999999999999999999", "-5", "0", "1790000000", "1890000000000"])
+def test_a_sample_of_an_absurd_time_is_rejected_alone(at):
+    found = scraped(f"good 1\nbad 2 {at}\n")
+    assert points(found) == {("good", "gauge"): 1.0, ("up", "gauge"): 1.0}
+    (lost,) = found.rejected
+    assert "more than a day ahead" in lost.reason
+
+
 def test_a_text_of_the_reference_library_reads_as_the_reference_parser_reads_it():
     registry = CollectorRegistry()
     Gauge("g", "with \\ and \n", ["l"], registry=registry).labels('a "quoted" \\ and \n one,} {').set(-1.5e-300)
