@@ -11,7 +11,7 @@ is running counts whole.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -155,7 +155,7 @@ def bill_of(
     """Price the fleet of one range of time.
 
     Args:
-        intervals: the inventory; of overlapping rows of one replica the later valid_from holds. It must reach over
+        intervals: the inventory; where rows of one replica overlap, the later valid_from holds. It must reach over
             the whole period of each invoice line, not over the range alone.
         rates: the rate cards, any order.
         invoices: the lines whose period touches the range.
@@ -210,19 +210,28 @@ def microseconds(moment: datetime) -> int:
 
 
 def disjoint(intervals: Iterable[ReplicaInterval]) -> list[ReplicaInterval]:
-    """End each interval of a replica where its next one begins."""
-    ordered = sorted(intervals, key=lambda interval: (interval.replica, interval.valid_from))
-    result = []
-    for place, interval in enumerate(ordered):
-        following = ordered[place + 1] if place + 1 < len(ordered) else None
-        if following is not None and following.replica == interval.replica:
-            valid_to = (
-                following.valid_from if interval.valid_to is None else min(interval.valid_to, following.valid_from)
-            )
-            result.append(replace(interval, valid_to=valid_to))
-        else:
-            result.append(interval)
-    return result
+    """Cut out of each interval of a replica what a later one of it holds.
+
+    An interval that was open ends where the next one begins; a closed one holds again once a shorter one within it has
+    ended. So what holds at a moment does not depend on the range that is asked for, and a month is the sum of its days.
+    """
+    result: list[ReplicaInterval] = []
+    taken: deque[tuple[datetime, datetime]] = deque()
+    before: str | None = None
+    for interval in sorted(intervals, key=lambda interval: (interval.replica, interval.valid_from), reverse=True):
+        if interval.replica != before:
+            taken.clear()
+            before = interval.replica
+        begins, reach = interval.valid_from, interval.valid_from
+        ends = interval.valid_to or (taken[0][0] if taken else datetime.max)
+        while taken and taken[0][0] <= ends:
+            held_from, held_to = taken.popleft()
+            result += clipped([interval], reach, held_from)
+            reach = max(reach, held_to)
+        if reach < ends:
+            result.append(replace(interval, valid_from=reach, valid_to=None if ends == datetime.max else ends))
+        taken.appendleft((begins, max(reach, ends)))
+    return sorted(result, key=lambda interval: (interval.replica, interval.valid_from))
 
 
 def clipped(intervals: Iterable[ReplicaInterval], start: datetime, end: datetime) -> Iterable[ReplicaInterval]:

@@ -9,6 +9,7 @@
 --   2. busy among the requests, by token weight; a request over several hours splits its weight by time, exactly.
 --      Ties of remainders are broken by (trace_id, span_id), so the order of rows is without effect.
 -- Buckets: wasted (any outcome but ok; the team is kept), unattributed (no team, or busy time without a token), request.
+-- Counts beyond 10^12 tokens and times beyond 10^9 s are a sender's mistake; they are cut there, so that no sum overflows.
 -- A request that was rejected was never in the engine. Requests and tokens are counted in the hour of entering the engine.
 WITH bills AS (
     SELECT
@@ -27,28 +28,30 @@ arrived AS (
         team,
         app,
         outcome,
-        input_tokens,
-        cached_tokens,
-        output_tokens,
+        CASE WHEN input_tokens > 1000000000000 THEN 1000000000000 ELSE input_tokens END AS input_tokens,
+        CASE WHEN cached_tokens > 1000000000000 THEN 1000000000000 ELSE cached_tokens END AS cached_tokens,
+        CASE WHEN output_tokens > 1000000000000 THEN 1000000000000 ELSE output_tokens END AS output_tokens,
         epoch_us(started_at) AS started_us,
         greatest(
             epoch_us(started_at),
             coalesce(
                 epoch_us(ended_at),
-                epoch_us(started_at) + (CASE WHEN isfinite(e2e_seconds) THEN e2e_seconds END * 1000000)::BIGINT,
+                epoch_us(started_at) + (CASE WHEN isfinite(e2e_seconds) THEN least(e2e_seconds, 1e9) END * 1000000)::BIGINT,
                 0
             )
         ) AS ended_us,
-        coalesce((CASE WHEN isfinite(queue_seconds) THEN greatest(queue_seconds, 0) END * 1000000)::BIGINT, 0) AS queue_us,
-        greatest(coalesce(input_tokens, 0), 0) AS prompt,
-        least(greatest(coalesce(cached_tokens, 0), 0), greatest(coalesce(input_tokens, 0), 0)) AS cached,
-        greatest(coalesce(output_tokens, 0), 0) AS generated
+        coalesce(
+            (CASE WHEN isfinite(queue_seconds) THEN greatest(least(queue_seconds, 1e9), 0) END * 1000000)::BIGINT, 0
+        ) AS queue_us,
+        least(greatest(coalesce(requests.input_tokens, 0), 0), 1000000000000) AS prompt,
+        least(greatest(coalesce(requests.cached_tokens, 0), 0), prompt) AS cached,
+        least(greatest(coalesce(requests.output_tokens, 0), 0), 1000000000000) AS generated
     FROM requests
     WHERE replica IS NOT NULL
         AND started_at < $end::TIMESTAMP
         AND coalesce(
             ended_at,
-            started_at + to_microseconds((CASE WHEN isfinite(e2e_seconds) THEN e2e_seconds END * 1000000)::BIGINT),
+            started_at + to_microseconds((CASE WHEN isfinite(e2e_seconds) THEN least(e2e_seconds, 1e9) END * 1000000)::BIGINT),
             started_at
         ) >= $start::TIMESTAMP
 ),

@@ -1,5 +1,6 @@
 -- requests_latency_bucket: one model (or all, by_model false) in one bucket of time; counts, exact percentiles, tokens
 -- Buckets hold the requests that started in them and are aligned to the epoch; empty ones are left out.
+-- A count beyond 10^12 tokens is a sender's mistake; it is cut there, so that no sum overflows.
 -- Percentiles are exact over the rows with outcome ok that carry the measurement; null where there is none.
 WITH chosen AS (
     SELECT
@@ -11,9 +12,9 @@ WITH chosen AS (
         CASE WHEN outcome = 'ok' THEN tpot_seconds END AS tpot_seconds,
         CASE WHEN outcome = 'ok' THEN e2e_seconds END AS e2e_seconds,
         CASE WHEN outcome = 'ok' THEN queue_seconds END AS queue_seconds,
-        input_tokens,
-        cached_tokens,
-        output_tokens
+        CASE WHEN input_tokens > 1000000000000 THEN 1000000000000 ELSE input_tokens END AS input_tokens,
+        CASE WHEN cached_tokens > 1000000000000 THEN 1000000000000 ELSE cached_tokens END AS cached_tokens,
+        CASE WHEN output_tokens > 1000000000000 THEN 1000000000000 ELSE output_tokens END AS output_tokens
     FROM judged_requests
     WHERE started_at >= $start::TIMESTAMP
         AND started_at < $end::TIMESTAMP

@@ -1,6 +1,8 @@
 from datetime import datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from analytics.bill import InvoiceLine, Rate, ReplicaInterval, bill_of
 from analytics.errors import CurrencyError
@@ -53,6 +55,48 @@ def test_an_hour_is_cut_where_price_or_inventory_change_and_rounded_once():
 def test_of_overlapping_inventory_rows_the_later_one_holds():
     rows = [replica(gpus=1), replica(begins=DAY + HOUR, gpus=2)]
     assert units(bill(rows, [rate(100)], end=DAY + 2 * HOUR)) == [("r", 0, 100), ("r", 1, 200)]
+
+
+def test_a_row_within_a_closed_one_holds_for_its_own_time_only():
+    rows = [
+        replica(gpus=1, ends=DAY + 4 * HOUR),
+        replica(begins=DAY + HOUR, ends=DAY + 3 * HOUR, gpus=2),
+        replica(begins=DAY + 2 * HOUR, ends=DAY + 2.5 * HOUR, gpus=4),
+    ]
+    assert [hour.units for hour in bill(rows, [rate(100)]).hours] == [100, 200, 300, 100]
+
+
+def test_an_open_row_ends_for_good_where_the_next_begins():
+    rows = [replica(gpus=1), replica(begins=DAY + HOUR, ends=DAY + 2 * HOUR, gpus=2)]
+    assert [hour.units for hour in bill(rows, [rate(100)]).hours] == [100, 200]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 40), st.none() | st.integers(-2, 30), st.integers(0, 8)),
+        max_size=6,
+        unique_by=lambda row: row[0],
+    )
+)
+def test_every_moment_is_billed_by_the_last_row_that_holds_then(drawn):
+    quarter = HOUR / 4
+    rows = [
+        replica(
+            begins=DAY + begins * quarter, ends=None if long is None else DAY + (begins + long) * quarter, gpus=gpus
+        )
+        for begins, long, gpus in drawn
+    ]
+    expected = 0
+    for at in range(48):
+        begun = sorted(row for row in drawn if row[0] <= at)
+        holding = [
+            row
+            for place, row in enumerate(begun)
+            if (place == len(begun) - 1 if row[1] is None else at < row[0] + row[1])
+        ]
+        expected += holding[-1][2] if holding else 0
+    found = bill(rows, [rate(4)], end=DAY + 12 * HOUR)
+    assert sum(hour.units for hour in found.hours) == expected
 
 
 def test_the_most_specific_rate_holds_then_the_later_one():

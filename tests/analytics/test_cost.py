@@ -51,6 +51,44 @@ def test_a_range_is_the_sum_of_its_days(fleet, now):
     assert pl.concat([day.entries for day in days]).equals(whole.entries)
 
 
+def test_a_range_is_the_sum_of_its_days_where_inventory_rows_overlap(fleet, now):
+    begins, hour = now.replace(day=1, hour=0), timedelta(hours=1)
+    gpus = {"gpu_type": "H100", "gpu_count": 1}
+    fleet.rows(
+        "replicas",
+        {"replica": "closed", "valid_from": begins, "valid_to": begins + 200 * hour, **gpus},
+        {"replica": "closed", "valid_from": begins + 10 * hour, "valid_to": begins + 20 * hour, **gpus},
+        {"replica": "open", "valid_from": begins, "valid_to": None, **gpus},
+        {"replica": "open", "valid_from": begins + 10 * hour, "valid_to": begins + 20 * hour, **gpus},
+    )
+    fleet.requests({"started_at": now, "replica": "open"})
+    whole = cost_report(fleet.client, date(2026, 11, 1), TOMORROW)
+    days = [
+        cost_report(fleet.client, day, day + timedelta(days=1))
+        for day in pl.date_range(whole.start_day, TODAY, eager=True)
+    ]
+    assert sum(day.bill_units for day in days) == whole.bill_units == (240 + 200 + 20) * 2_000_000_000
+    assert whole.unpriced == ["replica open: 1 request, but no row in the inventory (table replicas) at that time"]
+
+
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        {"input_tokens": 2**63 - 1},
+        {"input_tokens": 2**62, "cached_tokens": 2**62, "output_tokens": 2**62},
+        {"queue_seconds": 1e300},
+        {"queue_seconds": 9.2e12},
+        {"e2e_seconds": 1e300, "ended_at": None},
+    ],
+)
+def test_an_absurd_request_stops_no_report(fleet, now, absurd):
+    row = {"started_at": now - timedelta(hours=4), "ended_at": now - timedelta(hours=3), "replica": "r", "team": "z"}
+    fleet.requests({**row, **absurd}, {**row, **absurd}, {**row, "input_tokens": None})
+    report = cost_report(fleet.client, TODAY, TOMORROW, now=now)
+    assert report.bill_units == report.entries["amount_units"].sum() == 24_000_000_000
+    assert (team_costs(report)["input_tokens"] <= 2 * 10**12 + 400).all()
+
+
 def test_a_range_longer_than_a_chunk_is_whole(fleet, now):
     report = cost_report(fleet.client, date(2026, 11, 1), date(2027, 1, 15))
     assert units_to_usd(report.bill_units) == 75 * 24 * 2

@@ -72,3 +72,10 @@ def test_events_and_replicas_of_an_empty_store_are_empty(store, now):
 def test_summary_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         FleetSummary(0, *[None] * 7).requests_count = 1
+
+
+def test_an_absurd_count_of_tokens_stops_no_series(store, now):
+    store.requests({"input_tokens": 2**63 - 1}, {"input_tokens": 2**62}, {"input_tokens": None}, model="m")
+    (row,) = latency.latency_buckets(store.client, now, now + timedelta(minutes=1)).to_dicts()
+    assert row["input_tokens"] == 2 * 10**12
+    assert row["output_tokens"] is None
