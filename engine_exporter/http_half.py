@@ -19,6 +19,7 @@ BODY_LIMIT_BYTES = 1 << 20
 """Larger bodies (images) are searched for their model and stream flag, not parsed."""
 TEXT_LIMIT = 128
 """Longest string of a client that is stored."""
+INTEGER_END = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def read_body(body: bytes) -> Asked:
         return Asked(model.group(1).decode(errors="replace") if model else None, bool(_STREAM.search(body)))
     try:
         data = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Asked()
     if not isinstance(data, dict):
         return Asked()
@@ -92,11 +93,16 @@ def read_body(body: bytes) -> Asked:
     if user is None and isinstance(metadata, dict):
         user = metadata.get("user_id")  # as /v1/messages has it
     return Asked(
-        model=model[:TEXT_LIMIT] if isinstance(model, str) and model else None,
+        model=sendable(model[:TEXT_LIMIT]) if isinstance(model, str) and model else None,
         stream=data.get("stream") is True,
-        choices=choices if isinstance(choices, int) else None,
-        user=user if isinstance(user, str) else None,
+        choices=choices if isinstance(choices, int) and abs(choices) < INTEGER_END else None,
+        user=sendable(user) if isinstance(user, str) else None,
     )
+
+
+def sendable(text: str) -> str:
+    r"""Replace what UTF-8 does not have: JSON can say half a surrogate pair (`"\ud800"`), and a span can't carry it."""
+    return text.encode(errors="replace").decode()
 
 
 STREAM_ERROR_STARTS = (b'data: {"error"', b"event: error", b"event: response.failed")
@@ -119,11 +125,11 @@ def read_error(body: bytes, status: int | None) -> WireError:
         data: Any = json.loads(body)
         error = data.get("error") or data.get("response", {}).get("error") or data
         code, kind = (error.get("code"), error.get("type")) if isinstance(error, dict) else (None, None)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         code, kind = None, None
     code = code if isinstance(code, int) else status
     text = kind if isinstance(kind, str) else str(code) if code is not None else None
-    return WireError(code, text[:TEXT_LIMIT] if text else None)
+    return WireError(code, sendable(text[:TEXT_LIMIT]) if text else None)
 
 
 def outcome_of(http: HttpHalf, engine_errored: bool, finish_reasons: tuple[str, ...]) -> tuple[Outcome, str | None]:

@@ -5,9 +5,11 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
 from engine_exporter import semconv
 from engine_exporter.api_keys import add_key
+from engine_exporter.http_half import Asked, WireError, read_body, read_error
 from engine_exporter.testing import CACHED_TOKENS, PROMPT_TOKENS, FakeVllm, Reply, exporter_for_tests, post
 from engine_exporter.vllm_middleware import FleetmeterMiddleware
 
@@ -422,3 +424,27 @@ def test_the_end_user_is_hashed_wherever_the_api_has_it(field):
     bench, _, app = served(hash_salt="pepper")
     asked(app, body={**CHAT, **field})
     assert len(bench.row[semconv.USER_HASH]) == 16
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"model": "\ud800"}, {"user": "\udfff"}, {"n": 10**30}, {"n": -(10**30)}, {"model": ["base"]}, {"metadata": 1}],
+)
+def test_no_value_of_a_client_keeps_its_span_from_being_sent(odd, caplog):
+    bench, _, app = served(Reply(sequences=2), hash_salt="0123456789abcdef")
+    asked(app, body={**CHAT, **odd})
+    (span,) = bench.queue.spans
+    assert encode_spans([span]).resource_spans
+    assert bench.exporter.faults_count == 0
+    assert not caplog.records
+
+
+def test_an_errors_odd_class_keeps_no_span_from_being_sent():
+    bench, _, app = served(Reply(status=500, error={"error": {"type": "\ud800", "code": 10**30}}))
+    asked(app, body=CHAT)
+    assert encode_spans(bench.queue.spans).resource_spans
+
+
+def test_a_body_that_nests_too_deep_says_nothing():
+    assert read_body(b"[" * 100_000) == Asked()
+    assert read_error(b"[" * 100_000, 400) == WireError(400, "400")
