@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 import re
-import signal
 import subprocess
 import time
 from collections import Counter, defaultdict
@@ -231,7 +229,7 @@ def test_a_late_collector_a_full_queue_and_a_dying_engine(tmp_path):
         otlp_endpoint=f"http://127.0.0.1:{port}",
         api_keys_file=keys,
         api_keys=[KEYS["search"]],
-        arguments=("--max-num-queued-reqs", "2"),
+        arguments=("--max-num-queued-reqs", "2", "--max-model-len", "2048"),
         native_spans=False,
     ) as server:
         outcomes = [asyncio.run(short_request(server)) for _ in range(5)]
@@ -256,9 +254,8 @@ async def short_request(server) -> str:
 
 
 async def overload_then_kill(server) -> list[str]:
-    body = {"model": MODEL, "max_tokens": 900, "ignore_eos": True, "stream": True, "prompt": "tell me"}
+    body = {"model": MODEL, "max_tokens": 1900, "ignore_eos": True, "stream": True, "prompt": "tell me"}
     headers = {"authorization": f"Bearer {KEYS['search']}"}
-    generating = asyncio.Event()
 
     async def one(client) -> str:
         async with client.stream("POST", COMPLETIONS, json=body, headers=headers) as response:
@@ -267,17 +264,16 @@ async def overload_then_kill(server) -> list[str]:
             async for line in response.aiter_lines():
                 if line.startswith('data: {"error"'):
                     return "rejected" if json.loads(line[6:])["error"]["code"] == 503 else "engine_dead"
-                if line.startswith("data: {"):
-                    generating.set()
         return "ok"
 
     async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
         tasks = [asyncio.create_task(one(client)) for _ in range(24)]
-        await asyncio.wait_for(generating.wait(), 60)
-        for pid in descendants(server.process.pid):
-            if "Worker" in Path(f"/proc/{pid}/comm").read_text() or "Worker" in command_line(pid):
-                os.kill(pid, signal.SIGKILL)
-        return list(await asyncio.gather(*tasks))
+        # Another process kills: beside a busy engine on two cores this one may not run for seconds.
+        workers = " ".join(str(pid) for pid in descendants(server.process.pid) if "Worker" in command_line(pid))
+        killer = subprocess.Popen(["sh", "-c", f"sleep 0.7; kill -9 {workers}"])
+        outcomes = list(await asyncio.gather(*tasks))
+        assert killer.wait(60) == 0
+        return outcomes
 
 
 def command_line(pid: int) -> str:
