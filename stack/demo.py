@@ -59,6 +59,8 @@ class Demo:
         """
         require_free(self.config.ports, advice="end what listens there, or take other ports with --ports-from 20000")
         prepare(self.config)
+        if once:  # stdout is the summary's alone
+            self.supervisor.visible_descriptor = sys.stderr.fileno()
         with interruptible():
             try:
                 with closing(self.open()) as door:

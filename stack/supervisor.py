@@ -54,6 +54,8 @@ class Supervisor:
         self.tell = tell
         self.environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
         self.clock = clock
+        self.visible_descriptor: int | None = None
+        """Where visible parts print; None is stdout."""
         self.stopping = False
         self._running: dict[str, tuple[Part, subprocess.Popen[bytes]]] = {}
         self._deaths: dict[str, int] = {}
@@ -66,7 +68,7 @@ class Supervisor:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "fleetmeter", *part.arguments],
                 stdin=subprocess.DEVNULL,
-                stdout=None if part.visible else log,
+                stdout=self.visible_descriptor if part.visible else log,
                 stderr=log,
                 env=self.environment,
                 start_new_session=True,

@@ -35,7 +35,8 @@ def demo(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
 def test_one_command_goes_from_nothing_to_a_delivered_alert(tmp_path: Path, free_ports: Ports) -> None:
     ran = demo(tmp_path / "demo", "--once", "--days", "2", "--ports-from", str(free_ports.otlp_http))
     assert ran.returncode == 0, ran.stderr
-    summary = json.loads(ran.stdout[ran.stdout.index("{\n") :])
+    summary = json.loads(ran.stdout)
+    assert "FIRING   page" in ran.stderr
     assert summary["rows"]["requests"] > 10_000
     assert {"simulator", "vllm_exporter"} <= set(summary["requests_by_source"])
     assert summary["cost"]["parts_sum_to_the_bill"]
