@@ -25,7 +25,7 @@ class Pipeline:
 
     Args:
         config: the collector's section.
-        on_failure: called from the landing thread when the database can't go on in this process.
+        on_failure: called from a thread of ours when database or spool can't go on in this process.
 
     Raises:
         PermanentError: the data folder can't be used, or the database is not one.
@@ -66,6 +66,7 @@ class Pipeline:
                 limit_bytes=config.spool_limit_bytes,
                 min_free_bytes=config.min_free_bytes,
                 hand_on=self.landing.put,
+                on_failure=lambda error: self.on_failure(StoreFailedError(f"the spool broke off: {error!r}")),
             )
         except OSError as error:
             self.store.close()

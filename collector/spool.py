@@ -64,6 +64,7 @@ class Spool:
         min_free_bytes: below this much free disk, records are refused.
         segment_bytes: a segment is closed once it is longer.
         hand_on: called in order with each group of records once they are durable.
+        on_failure: called from the spool's thread when it can't go on: nothing more would be acknowledged.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Spool:
         landed: Position,
         limit_bytes: int,
         hand_on: Callable[[list[Spooled]], None],
+        on_failure: Callable[[BaseException], None] = lambda error: None,
         min_free_bytes: int = 0,
         segment_bytes: int = 64 * 2**20,
     ) -> None:
@@ -81,6 +83,7 @@ class Spool:
         self._min_free_bytes = min_free_bytes
         self._segment_bytes = segment_bytes
         self._hand_on = hand_on
+        self._on_failure = on_failure
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
         self._waiting_bytes = 0
@@ -202,6 +205,13 @@ class Spool:
                 )
 
     def _run(self) -> None:
+        try:
+            self._write_groups()
+        except BaseException as error:
+            log.exception("spool_broke_off", extra={"folder": str(self.folder)})
+            self._on_failure(error)
+
+    def _write_groups(self) -> None:
         stopping = False
         while not stopping:
             first = self._queue.get()

@@ -226,3 +226,21 @@ def test_a_sender_that_goes_away_before_the_answer_stops_nobody_else(tmp_path):
     assert spool.append(record(3)).result(10).segment == 1
     spool.close()
     assert [one.record.received_us for one in handed] == [0, 1, 2, 3]
+
+
+def test_a_spool_that_breaks_off_says_so_rather_than_fall_silent(tmp_path):
+    failed, failures = threading.Event(), []
+
+    def broken(records):
+        raise ZeroDivisionError("a defect downstream")
+
+    def told(error):
+        failures.append(repr(error))
+        failed.set()
+
+    spool = spool_in(tmp_path, hand_on=broken, on_failure=told)
+    spool.start()
+    answer = spool.append(record(1))
+    assert failed.wait(10)
+    assert failures == ["ZeroDivisionError('a defect downstream')"]
+    assert not answer.done()
