@@ -13,6 +13,8 @@ import click
 if TYPE_CHECKING:
     import polars as pl
 
+    from collector.client import Client
+
 Show = Callable[[Any], str]
 LONGEST_UNIT = ((86400, "d"), (3600, "h"), (60, "min"))
 
@@ -106,6 +108,15 @@ def plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} can't be written as JSON")
 
 
+def elsewhen(client: Client) -> str:
+    """Advise where to look when there is nothing in the time that was asked about."""
+    from analytics.latency import extent
+
+    _, last = extent(client)
+    there = "there is no request at all" if last is None else f"the newest request is of {last:%Y-%m-%d %H:%M} UTC"
+    return f"look from another --now ({there})"
+
+
 def table(frame: pl.DataFrame, shows: Mapping[str, Show]) -> str:
     """Lay a frame out in aligned columns: numbers to the right, text to the left, `-` for what is not there."""
     columns = []
@@ -119,8 +130,10 @@ def table(frame: pl.DataFrame, shows: Mapping[str, Show]) -> str:
 
 
 def percent(ratio: float) -> str:
-    """Show a ratio as per cent."""
-    return f"{ratio * 100:.4g} %"
+    """Show a ratio as per cent, to four digits and no finer than a thousandth of one."""
+    if 0 < abs(ratio) < 1e-5:
+        return "< 0.001 %" if ratio > 0 else "> -0.001 %"
+    return f"{ratio * 100:,.0f} %" if abs(ratio) >= 100 else f"{ratio * 100:.4g} %"
 
 
 def count(number: int) -> str:
@@ -129,8 +142,8 @@ def count(number: int) -> str:
 
 
 def factor(number: float) -> str:
-    """Show a factor or another plain number to three digits."""
-    return f"{number:.3g}"
+    """Show a factor or another plain number to three digits; from 1000 on as a whole number."""
+    return f"{number:,.0f}" if 1000 <= abs(number) < 1e15 else f"{number:.3g}"
 
 
 def money(units: int) -> str:

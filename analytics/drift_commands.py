@@ -51,10 +51,9 @@ def scan(
     config = ctx.obj.section("analytics").drift
     with closing(open_data(db, url)) as client:
         frame = drift_scan(client, now, window_hours=window_hours, config=config)
-    if frame.is_empty():
-        raise AnalyticsError(
-            f"no request in the {config.history_days} days before {now:%Y-%m-%d %H:%M} UTC; look from another --now"
-        )
+        if frame.is_empty():
+            before = f"in the {config.history_days} days before {now:%Y-%m-%d %H:%M} UTC"
+            raise AnalyticsError(f"no request {before}; {answers.elsewhen(client)}")
     if model is not None:
         frame = frame.filter(pl.col("model") == model)
     drifted = int(frame["drifted"].sum())

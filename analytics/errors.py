@@ -13,5 +13,9 @@ class DefinitionError(AnalyticsError):
     """A data file (SLOs, burn windows) says something that can't hold."""
 
 
+class UnreadableError(DefinitionError):
+    """A data file is missing or no YAML."""
+
+
 class CurrencyError(AnalyticsError):
     """A bill mixes currencies, which can't be added."""

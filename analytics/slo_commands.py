@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from analytics import answers
-from analytics.errors import AnalyticsError, DefinitionError
+from analytics.errors import AnalyticsError, DefinitionError, UnreadableError
 from collector.options import data_options, open_data
 
 if TYPE_CHECKING:
@@ -157,9 +157,11 @@ def check(file: Path, output: str) -> int:
     from analytics.slo import load_definitions
 
     if not file.is_file():
-        raise DefinitionError(f"no SLO definitions at {file}; name an existing YAML file")
+        raise UnreadableError(f"no SLO definitions at {file}; name an existing YAML file")
     try:
         definitions = load_definitions(file)
+    except UnreadableError:
+        raise
     except DefinitionError as error:
         click.echo(f"error: {error}", err=True)
         return 1
@@ -197,8 +199,9 @@ def read_statuses(
     definitions = load_definitions(config.slos_file)
     with closing(open_data(db, url)) as client:
         statuses = slo_statuses(client, now, definitions)
-    chosen = [each for each in statuses if model in (None, each.model)]
-    if not chosen:
-        what = f"of model {model} " if model else ""
-        raise AnalyticsError(f"no request {what}in the window before {now:%Y-%m-%d %H:%M} UTC; look from another --now")
+        chosen = [each for each in statuses if model in (None, each.model)]
+        if not chosen:
+            what = f"of model {model} " if model else ""
+            before = f"before {now:%Y-%m-%d %H:%M} UTC"
+            raise AnalyticsError(f"no request {what}in the window {before}; {answers.elsewhen(client)}")
     return chosen

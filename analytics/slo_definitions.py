@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from analytics.burn_windows import WINDOW_SECONDS, load_burn_windows
-from analytics.errors import DefinitionError
+from analytics.errors import DefinitionError, UnreadableError
 
 FILE = Path(__file__).parent / "data" / "slos.yaml"
 LATENCY_SLIS = ("ttft", "tpot", "e2e")
@@ -74,9 +74,9 @@ def load_definitions(path: Path | None = None) -> tuple[SloDefinition, ...]:
     try:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DefinitionError(f"no SLO definitions at {file} ({error.strerror}); name an existing YAML file") from error
+        raise UnreadableError(f"no SLO definitions at {file} ({error.strerror}); name an existing YAML file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DefinitionError(f"{file} is not YAML: {error}") from error
+        raise UnreadableError(f"{file} is not YAML: {error}") from error
     if not isinstance(document, list) or not document:
         raise DefinitionError(f"{file} must be a YAML list of SLOs, each with name, sli and objective_ratio")
     try:

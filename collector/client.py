@@ -148,4 +148,5 @@ class HttpClient:
         except (ValueError, KeyError, TypeError):
             message = response.text[:500]
         kind = RetryableError if response.status_code in (408, 429, 502, 503, 504) else PermanentError
-        raise kind(f"{self.url}{path} answered {response.status_code}: {message}")
+        hint = "; commands take theirs from FLEETMETER_TOKEN" if response.status_code == 401 else ""
+        raise kind(f"{self.url}{path} answered {response.status_code}: {message}{hint}")

@@ -19,9 +19,11 @@ DEFAULT_URL = "http://127.0.0.1:8320"
 
 def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the parameters `db` and `url`; hand both to `open_data`."""
-    command = click.option("--url", envvar="FLEETMETER_URL", help=f"A collector's address.  [default: {DEFAULT_URL}]")(
-        command
-    )
+    command = click.option(
+        "--url",
+        envvar="FLEETMETER_URL",
+        help=f"A collector's address.  [default: the configured collector, {DEFAULT_URL}]",
+    )(command)
     return click.option(
         "--db",
         type=click.Path(path_type=Path, dir_okay=False),
@@ -31,10 +33,10 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def open_data(db: Path | None, url: str | None, *, write: bool = False) -> Client:
-    """Open the file, or else the collector at the address (default: the local one).
+    """Open the file, or else the collector at the address (default: the one of the configuration, else the local one).
 
     Raises:
-        PermanentError: both were named, or the file can't be opened (exit code 2).
+        PermanentError: both were named, the file can't be opened, or the configuration is wrong (exit code 2).
         RetryableError: no collector answers at the address (exit code 3).
     """
     from collector.client import FileClient, HttpClient
@@ -43,4 +45,16 @@ def open_data(db: Path | None, url: str | None, *, write: bool = False) -> Clien
         raise PermanentError("--db and --url exclude each other: name the file or the collector, not both")
     if db:
         return FileClient(db, write=write)
-    return HttpClient(url or DEFAULT_URL, token=os.environ.get("FLEETMETER_TOKEN"))
+    return HttpClient(url or configured_url(), token=os.environ.get("FLEETMETER_TOKEN"))
+
+
+def configured_url() -> str:
+    """The address of the collector that the configuration in force describes; the local one where there is none."""
+    context = click.get_current_context(silent=True)
+    settings = context.find_root().obj if context else None
+    in_environment = any(name.upper().startswith("FLEETMETER__COLLECTOR__") for name in os.environ)
+    if settings is None or not (settings.file or in_environment):
+        return DEFAULT_URL
+    collector = settings.section("collector")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(collector.host, collector.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{collector.api_port}"

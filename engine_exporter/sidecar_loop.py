@@ -59,7 +59,7 @@ def run_once(config: ExporterConfig, gpus: Gpus | None) -> int:
         click.echo(problem, err=True)
     if done.send_error is not None:
         raise done.send_error
-    click.echo(f"{done.points_count} points sent to {config.otlp_endpoint}", err=True)
+    click.echo(f"{done.points_count} point{'s'[: done.points_count != 1]} sent to {config.otlp_endpoint}", err=True)
     return 3 if done.failed_targets else 0
 
 

@@ -21,7 +21,7 @@ from stack.demo_input import Door, LiveFleet, land_past, replay_recording, utc_n
 from stack.demo_plan import DemoConfig, parts, prepare
 from stack.demo_summary import summarise
 from stack.errors import StackError
-from stack.interrupts import interruptible
+from stack.interrupts import exit_code, interruptible
 from stack.ports import require_free
 from stack.supervisor import Supervisor
 
@@ -52,7 +52,7 @@ class Demo:
         """Load, show, stay live until interrupted; with `once` load, evaluate, print a summary and end.
 
         Returns:
-            The exit code: 0, or 130 where Ctrl-C ended it.
+            The exit code: 0, also where SIGTERM ended it, or 130 where Ctrl-C did.
 
         Raises:
             ConfigurationError: a port is taken, the folder is somebody's, a part can't start.
@@ -66,9 +66,9 @@ class Demo:
                 with closing(self.open()) as door:
                     live = self.load(door)
                     return self.evaluate_once(door) if once else self.stay(door, live)
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as interruption:
                 self.tell("ending …")
-                return 130
+                return exit_code(interruption)
             finally:
                 self.supervisor.stop()
 

@@ -13,7 +13,7 @@ def interruptible() -> Iterator[None]:
     """Turn SIGINT, SIGTERM and SIGHUP into KeyboardInterrupt, even where a shell has switched SIGINT off."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(number)
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
@@ -21,3 +21,8 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def exit_code(interruption: KeyboardInterrupt) -> int:
+    """0 where a service manager asked for the end by SIGTERM, else 130."""
+    return 0 if interruption.args == (signal.SIGTERM,) else 130

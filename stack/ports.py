@@ -45,7 +45,7 @@ def taken_of(ports: Ports, *, host: str = "127.0.0.1") -> list[str]:
 
 def is_taken(host: str, port: int) -> bool:
     """Whether the port can't be bound now."""
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

@@ -6,6 +6,7 @@ from datetime import date, timedelta
 import pytest
 
 import fleetmeter
+from analytics import answers
 
 
 @pytest.fixture
@@ -65,6 +66,7 @@ def test_slo_status_of_another_model_says_where_to_look(store, now, call):
     code, out, err = call("slo", "status", "--model", "n")
     assert (code, out) == (2, "")
     assert "no request of model n in the window before 2026-11-10 12:00 UTC; look from another --now" in err
+    assert "the newest request is of 2026-11-10 11:00 UTC" in err
 
 
 def test_slo_report_goes_day_by_day(store, now, call):
@@ -82,6 +84,8 @@ def test_slo_check_tells_what_a_file_promises_or_why_not(tmp_path, capfd):
     assert fleetmeter.run(fleetmeter.cli, ["slo", "check", str(good)]) == 0
     assert fleetmeter.run(fleetmeter.cli, ["slo", "check", str(bad)]) == 1
     assert fleetmeter.run(fleetmeter.cli, ["slo", "check", str(tmp_path / "absent.yaml")]) == 2
+    bad.write_text("- {name: a, sli: [")
+    assert fleetmeter.run(fleetmeter.cli, ["slo", "check", str(bad)]) == 2
     told = capfd.readouterr()
     assert "99 %" in told.out
     assert "SLO a: a ttft SLO needs threshold_seconds" in told.err
@@ -200,3 +204,20 @@ def test_help_loads_no_heavy_library(group):
     code = f"import sys, fleetmeter; fleetmeter.run(fleetmeter.cli, [{group!r}, '--help']); print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"polars", "duckdb", "pyarrow", "numpy", "scipy"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        (answers.factor(2152.58), "2,153"),
+        (answers.factor(100.0), "100"),
+        (answers.factor(0.2345), "0.234"),
+        (answers.factor(1e-98), "1e-98"),
+        (answers.percent(0.9466), "94.66 %"),
+        (answers.percent(9.417e-8), "< 0.001 %"),
+        (answers.percent(0.0), "0 %"),
+        (answers.percent(-999.0), "-99,900 %"),
+    ],
+)
+def test_tables_write_numbers_as_people_do(shown, text):
+    assert shown == text

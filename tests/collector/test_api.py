@@ -231,7 +231,7 @@ def test_tokens_guard_every_door_by_right(data_dir, tmp_path):
                         client.land("events", events("a"))
                 else:
                     assert client.land("events", events("a")) == 1
-                    with pytest.raises(PermanentError, match="401"):
+                    with pytest.raises(PermanentError, match=r"401: .*FLEETMETER_TOKEN"):
                         client.query("SELECT 1")
         assert httpx.get(guarded.api + "/readyz").status_code == 200
 

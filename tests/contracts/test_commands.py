@@ -104,7 +104,8 @@ def test_a_file_that_is_no_database_exits_2(cli, words, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("nonsense",), "No such command 'nonsense'"),
+        (("nonsense",), "No such command 'nonsense'; there are: demo, up"),
+        (("qery",), "No such command 'qery'; did you mean 'query'?"),
         (("config", "show", "--config", "absent.yaml"), "no configuration file at absent.yaml"),
         (("config", "check", "absent.yaml"), "absent.yaml"),
         (("import", "parquet", "x"), "unknown format"),

@@ -11,10 +11,13 @@ WIDTH = 100
 
 INTRODUCTION = """\
 stdout is data, stderr is narration and progress. Exit codes: 0 ok, 1 a finding (a breach, drift, a failed check, rows
-that could not be read), 2 usage or configuration, 3 unreachable (a retry may help), 130 interrupted.
+that could not be read), 2 usage or configuration, 3 unreachable (a retry may help), 130 interrupted. SIGTERM ends
+a server with 0.
 
 Commands that read take `--db FILE` (a DuckDB file, with no collector running on it) or `--url ADDRESS` (a collector;
-`FLEETMETER_URL` and `FLEETMETER_DB` do the same). Every command takes `--config FILE`."""
+`FLEETMETER_URL` and `FLEETMETER_DB` do the same); without either they ask the collector that the configuration
+describes. A collector with a tokens file wants its bearer token in `FLEETMETER_TOKEN`. Every command takes
+`--config FILE`."""
 
 
 def page() -> str:
