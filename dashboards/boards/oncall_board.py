@@ -214,8 +214,9 @@ def by_model(view: View) -> None:
     """One line per model, whatever model is chosen: is it one or all of them?"""
     window = view.window
     frame = reads.latency_buckets(window.start, window.end, bucket_seconds=window.bucket_seconds * 2)
+    frame = frame.filter(frame["ttft_p95_seconds"].is_not_null())
     if not frame.height:
-        panels.quiet("No traffic in this window.")
+        panels.quiet("No first token in this window.")
         return
     option = by_entity(
         frame,
