@@ -47,7 +47,7 @@ class FleetSummary:
     requests_per_second: float | None
     """requests_count over the window's length; None for an empty window. Unit: 1/s."""
     error_ratio: float | None
-    """Rejected, error and engine_dead over all requests. Unit: 1."""
+    """Requests that the service failed (view judged_requests) over all requests. Unit: 1."""
     ttft_p95_seconds: float | None
     """95th percentile of the time to the first token. Unit: s."""
     tpot_p95_seconds: float | None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from collector.errors import PermanentError
 
@@ -42,10 +43,23 @@ def open_data(db: Path | None, url: str | None, *, write: bool = False) -> Clien
     from collector.client import FileClient, HttpClient
 
     if db and url:
+        db, url = flag_before_environment(db, url)
+    if db and url:
         raise PermanentError("--db and --url exclude each other: name the file or the collector, not both")
     if db:
         return FileClient(db, write=write)
     return HttpClient(url or configured_url(), token=os.environ.get("FLEETMETER_TOKEN"))
+
+
+def flag_before_environment(db: Path, url: str) -> tuple[Path | None, str | None]:
+    """Of a file and an address, keep the one that was given as a flag where the other stands in the environment."""
+    context = click.get_current_context(silent=True)
+    sources = [context.get_parameter_source(name) if context else None for name in ("db", "url")]
+    if sources == [ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT]:
+        return db, None
+    if sources == [ParameterSource.ENVIRONMENT, ParameterSource.COMMANDLINE]:
+        return None, url
+    return db, url
 
 
 def configured_url() -> str:

@@ -15,6 +15,7 @@ from dashboards.charts.lines import by_entity
 from dashboards.page import View
 from dashboards.panels import Panel, Tile
 from dashboards.status import Status, limits
+from dashboards.window import Window
 
 if TYPE_CHECKING:
     import polars as pl
@@ -55,13 +56,23 @@ def tile_row(view: View) -> None:
     """Six numbers of the window, each against the equal window before it."""
     import polars as pl
 
+    from analytics.latency import FleetSummary
+
     window, before = view.window, view.window.before()
     now = reads.fleet_summary(window.start, window.end, model=view.model)
-    then = reads.fleet_summary(before.start, before.end, model=view.model)
+    then = FleetSummary(0, *[None] * 7)
+    if has_all_of(before):
+        then = reads.fleet_summary(before.start, before.end, model=view.model)
     buckets = latency(view)
     engine = reads.engine_buckets(window.start, window.end, bucket_seconds=window.bucket_seconds, model=view.model)
     rate = buckets.select((pl.col("requests_count") / window.bucket_seconds).alias("rate"))["rate"].to_list()
     panels.tiles(tiles_of(view, now, then, buckets, engine, rate))
+
+
+def has_all_of(window: Window) -> bool:
+    """Whether telemetry reaches back to where the window starts: a window with less compares with nothing."""
+    first, _ = reads.extent()
+    return first is not None and first <= window.start
 
 
 def tiles_of(
