@@ -7,6 +7,7 @@ simulated fleet whose past is landed in bulk and whose present arrives over OTLP
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -108,7 +109,7 @@ class Demo:
                 folder=self.config.data_dir,
             )
         )
-        if self.config.browser:
+        if self.config.browser and has_screen():
             webbrowser.open(self.config.board_url)
         while True:
             self.supervisor.tend()
@@ -129,3 +130,8 @@ class Demo:
             raise StackError(f"the alert rules could not be evaluated: {evaluation.stderr.strip()}")
         click.echo(json.dumps(summarise(door.client, self.config, utc_now()), indent=2))
         return 0
+
+
+def has_screen() -> bool:
+    """Whether a browser could show itself: on a server `webbrowser` may start one that blocks the terminal."""
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
