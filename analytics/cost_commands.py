@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from analytics import answers
+from analytics.book_files import BOOKS
 from collector.options import data_options, open_data
 
 if TYPE_CHECKING:
@@ -43,6 +44,24 @@ def rates() -> None:
 @cost.group()
 def budget() -> None:
     """Budgets of teams."""
+
+
+@cost.command()
+@click.argument("table", type=click.Choice(BOOKS))
+@click.argument("file", type=click.Path(path_type=Path))
+@data_options
+def load(table: str, file: Path, db: Path | None, url: str | None) -> None:
+    """Load inventory, prices, invoices or budgets from a CSV.
+
+    The columns are those of the table (docs/schema.md); prices may be written as `usd_per_gpu_hour`, invoices and
+    budgets as `usd`. Loading a file twice adds nothing.
+    """
+    from analytics.book_files import read_book
+
+    rows = read_book(table, file)
+    with closing(open_data(db, url, write=True)) as client:
+        landed = client.land(table, rows)
+    click.echo(f"{table}: {rows.num_rows} rows read, {landed} new", err=True)
 
 
 month_option = click.option(
@@ -149,7 +168,7 @@ def missing(lines: Sequence[str]) -> int:
         click.echo(f"{len(lines)} thing{'s' if len(lines) > 1 else ''} missing from the bill:", err=True)
         for line in lines:
             click.echo(f"  {line}", err=True)
-        click.echo("add a rate (table rate_cards) or an invoice, and an inventory row (table replicas)", err=True)
+        click.echo("load a rate, an invoice or an inventory row: fleetmeter cost load rate_cards FILE.csv", err=True)
     return int(bool(lines))
 
 

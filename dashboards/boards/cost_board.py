@@ -117,7 +117,7 @@ def nothing(report: CostReport) -> None:
     """A month without a bill: say what it lacks."""
     st.info(
         "No GPU-hour of this month has a price yet. A bill needs the inventory (table `replicas`) and rates (table "
-        "`rate_cards`), or invoices; `fleetmeter cost rates` loads them.",
+        "`rate_cards`), or invoices; `fleetmeter cost load` reads them from CSV.",
         icon=":material/payments:",
     )
     for line in report.unpriced:

@@ -1,0 +1,69 @@
+"""Inventory, prices, invoices and budgets come from CSV files, to the unit, and once."""
+
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from analytics.book_files import read_book
+from analytics.cost_commands import cost
+from analytics.errors import AnalyticsError
+from collector.client import FileClient
+
+RATES = (
+    "gpu_type,provider,usd_per_gpu_hour,valid_from\nH100,acme,3.385318751,2026-11-01T00:00:00Z\nL40S,,1.10,2026-11-01\n"
+)
+REPLICAS = "replica,model,gpu_type,gpu_count,provider,valid_from\nr-0,m,H100,8,acme,2026-11-01 00:00:00\n"
+BUDGETS = "team,month,usd\nsearch,2026-11-01,950\n"
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "book.csv"
+    file.write_text(text)
+    return file
+
+
+@pytest.mark.parametrize(("table", "text"), [("rate_cards", RATES), ("replicas", REPLICAS), ("budgets", BUDGETS)])
+def test_a_file_is_loaded_once(tmp_path: Path, table: str, text: str) -> None:
+    db = str(tmp_path / "f.duckdb")
+    file = str(written(tmp_path, text))
+    first, second = (CliRunner().invoke(cost, ["load", table, file, "--db", db]) for _ in range(2))
+    count = text.count("\n") - 1
+    assert (first.exit_code, second.exit_code) == (0, 0), first.output
+    assert f"{count} rows read, {count} new" in first.output
+    assert f"{count} rows read, 0 new" in second.output
+
+
+def test_prices_are_exact_and_times_are_utc(tmp_path: Path) -> None:
+    client = FileClient(tmp_path / "f.duckdb", write=True)
+    client.land("rate_cards", read_book("rate_cards", written(tmp_path, RATES)))
+    rows = client.query("SELECT rate_id, provider, currency, gpu_hour_units, valid_from FROM rate_cards ORDER BY 1")
+    client.close()
+    first, second = rows.to_pylist()
+    assert first["gpu_hour_units"] == 3_385_318_751
+    assert first["valid_from"] == second["valid_from"] == datetime(2026, 11, 1)
+    assert (second["provider"], second["currency"], second["gpu_hour_units"]) == (None, "USD", 1_100_000_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "gpu_type,usd_per_gpu_hour,valid_from\nH100,three,2026-11-01\n",
+            "line 2, usd_per_gpu_hour: 'three' is no amount",
+        ),
+        ("gpu_type,usd_per_gpu_hour,valid_from\nH100,0.0000000001,2026-11-01\n", "finer than 1e-9"),
+        ("gpu_type,usd_per_gpu_hour,valid_from\nH100,inf,2026-11-01\n", "no amount"),
+        ("gpu_type,usd_per_gpu_hour,valid_from\n", "no rows"),
+        ("", "not a CSV"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_told_with_its_line(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(AnalyticsError, match=words):
+        read_book("rate_cards", written(tmp_path, text))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AnalyticsError, match=r"no file at .*absent\.csv"):
+        read_book("replicas", tmp_path / "absent.csv")
