@@ -10,6 +10,7 @@ from analytics.book_files import read_book
 from analytics.cost_commands import cost
 from analytics.errors import AnalyticsError
 from collector.client import FileClient
+from stack.settings import Settings
 
 RATES = (
     "gpu_type,provider,usd_per_gpu_hour,valid_from\nH100,acme,3.385318751,2026-11-01T00:00:00Z\nL40S,,1.10,2026-11-01\n"
@@ -28,7 +29,7 @@ def written(folder: Path, text: str) -> Path:
 def test_a_file_is_loaded_once(tmp_path: Path, table: str, text: str) -> None:
     db = str(tmp_path / "f.duckdb")
     file = str(written(tmp_path, text))
-    first, second = (CliRunner().invoke(cost, ["load", table, file, "--db", db]) for _ in range(2))
+    first, second = (CliRunner().invoke(cost, ["load", table, file, "--db", db], obj=Settings()) for _ in range(2))
     count = text.count("\n") - 1
     assert (first.exit_code, second.exit_code) == (0, 0), first.output
     assert f"{count} rows read, {count} new" in first.output
