@@ -1,5 +1,6 @@
 """The boards in a real browser: every page, light and dark, no complaint, and the numbers of `fleetmeter query`."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -143,3 +144,39 @@ def test_a_live_page_reads_again_without_a_reload(chromium, boards):
         others = "first => ![...document.querySelectorAll('[data-testid=\"stMain\"] span')]"
         seen.page.wait_for_function(others + ".some(one => one.innerText === first)", arg=first, timeout=60_000)
         assert seen.unknown() == []
+
+
+BILL = """
+WITH counted AS (SELECT $until::TIMESTAMP AS until, date_trunc('month', $until::TIMESTAMP) AS since),
+billed AS (
+    SELECT r.gpu_count, c.gpu_hour_units, greatest(r.valid_from, since) AS begun,
+        least(until, coalesce(r.valid_to, until)) AS ended
+    FROM replicas AS r INNER JOIN rate_cards AS c USING (gpu_type), counted
+)
+SELECT sum(gpu_count * gpu_hour_units * (epoch(ended) - epoch(begun))) / 3600 / 1e9 AS usd
+FROM billed WHERE ended > begun
+"""
+
+
+def test_the_bill_of_the_month_is_what_query_says(chromium, boards, query):
+    with watched(chromium, "light") as seen:
+        seen.open(f"{boards}/cost")
+        shown = seen.tiles()["Fleet cost, month to date"]
+        until = re.search(r"up to (\S+ \S+) UTC", seen.text()).group(1)
+    bill = query(BILL, until=f"{until}:00")
+    assert float(shown.strip("$").replace(",", "")) == pytest.approx(bill["usd"], abs=0.0101)
+
+
+STREAMS = """
+SELECT count(DISTINCT model) + count(DISTINCT (model, team)) FILTER (WHERE team IS NOT NULL) AS n
+FROM requests
+WHERE started_at >= $until::TIMESTAMP - INTERVAL 6 HOUR AND started_at < $until::TIMESTAMP
+"""
+
+
+def test_the_streams_of_the_drift_page_are_those_of_query(chromium, boards, query):
+    with watched(chromium, "light") as seen:
+        seen.open(f"{boards}/drift")
+        until = re.search(r"as of (\S+ \S+) UTC", seen.text()).group(1)
+        shown = re.search(r"(\d+) streams", seen.text()).group(1)
+    assert int(shown) == query(STREAMS, until=until)["n"]
