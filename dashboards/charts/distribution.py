@@ -57,6 +57,10 @@ def histogram(values: Sequence[float], edges: Sequence[float]) -> Histogram:
     return Histogram(tuple(edges), tuple(int(count) for count in counts))
 
 
+NEARLY_ALL = 0.8
+"""Above this share of requests in one bin, the axis ends at 100 %."""
+
+
 def _labels(edges: Sequence[float], unit: str) -> list[str]:
     if unit == "s":
         return [formats.seconds(edge) for edge in edges[:-1]]
@@ -133,9 +137,12 @@ def overlay_chart(current: Sequence[float], reference: Sequence[float], palette:
     edges = bin_edges([*current, *reference])
     option = _frame(_labels(edges, unit), palette, "% of requests")
     option["legend"] = axes.legend(palette, right=0)
+    past, now = histogram(reference, edges), histogram(current, edges)
+    if max((*past.shares, *now.shares), default=0.0) > NEARLY_ALL:
+        option["yAxis"]["max"] = 100  # a rounded axis would promise more than all requests
     option["series"] = [
-        _outline("reference", histogram(reference, edges), palette.quiet),
-        _outline("now", histogram(current, edges), palette.main),
+        _outline("reference", past, palette.quiet),
+        _outline("now", now, palette.main),
     ]
     return option
 

@@ -140,6 +140,13 @@ def test_samples_of_unequal_size_are_compared_as_shares():
     assert sum(now) == pytest.approx(100, abs=0.1)
 
 
+def test_a_share_of_nearly_all_requests_ends_its_axis_at_100():
+    whole = distribution.overlay_chart([0.0] * 50, [0.7, 0.8, 0.9] * 50, LIGHT, unit="ratio")
+    part = distribution.overlay_chart([0.1, 0.2, 0.3] * 50, [0.7, 0.8, 0.9] * 50, LIGHT, unit="ratio")
+    assert whole["yAxis"]["max"] == 100
+    assert "max" not in part["yAxis"]
+
+
 def test_bins_over_the_threshold_are_red_and_empty_bins_are_kept():
     bins = pl.DataFrame({"low": [1.0, 2.0, 4.0], "high": [1.19, 2.38, 4.76], "requests_count": [5, 3, 1]})
     option = distribution.spread_chart(bins, LIGHT, unit="s", threshold=2.0, threshold_title="SLO 2 s")
