@@ -28,7 +28,7 @@ NATIVE_ATTRIBUTES = {
 
 OUTCOMES = frozenset(outcome.value for outcome in semconv.Outcome)
 MODES = frozenset(mode.value for mode in semconv.Mode)
-INTEGER_COLUMNS = frozenset({"gpu_count", "preemptions_count"})
+INTEGER_COLUMNS = frozenset({"gpu_count", "preemptions_count", "http_status"})
 INTEGER_LIMIT = 2**31
 REPLICA_FALLBACKS = ("service.instance.id", "host.name")
 SENDER_PREFIXES = ("telemetry.", "process.", "vllm.process_")

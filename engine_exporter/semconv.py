@@ -29,6 +29,14 @@ class Outcome(StrEnum):
     ENGINE_DEAD = "engine_dead"
 
 
+class Trust(StrEnum):
+    """How far the identity of a request is to be trusted."""
+
+    VERIFIED = "verified"
+    TRUSTED_HEADER = "trusted_header"
+    ASSERTED = "asserted"
+
+
 class Mode(StrEnum):
     """How the work was asked for."""
 
@@ -93,6 +101,9 @@ ENGINE_VERSION = "infer.engine.version"
 GPU_TYPE = "infer.gpu.type"
 GPU_COUNT = "infer.gpu.count"
 HTTP_STATUS = "http.response.status_code"
+IDENTITY_TRUST = "infer.identity.trust"
+PREFILL_STEP = "infer.step.prefill_seconds"
+DECODE_STEP = "infer.step.decode_seconds"
 RESPONSE_ID = "gen_ai.response.id"
 OPERATION = "gen_ai.operation.name"
 CHOICES = "gen_ai.request.choice.count"
@@ -131,6 +142,34 @@ REQUEST_ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute(DECODE, "decode_seconds", "float", "s", "First to last token, in the engine."),
     Attribute(PREEMPTIONS, "preemptions_count", "int", "{preemption}", "How often the request was preempted."),
     Attribute(
+        IDENTITY_TRUST,
+        "identity_trust",
+        "str",
+        "",
+        "How team, app and user are known: verified, trusted_header or asserted.",
+    ),
+    Attribute(
+        HTTP_STATUS,
+        "http_status",
+        "int",
+        "",
+        "The HTTP status that the client got; a stream's error comes after its 200.",
+    ),
+    Attribute(
+        PREFILL_STEP,
+        "prefill_step_seconds",
+        "float",
+        "s",
+        "The request's share of the time of the engine steps that prefilled it.",
+    ),
+    Attribute(
+        DECODE_STEP,
+        "decode_step_seconds",
+        "float",
+        "s",
+        "The request's share of the time of the engine steps that decoded it.",
+    ),
+    Attribute(
         SOURCE, "source", "str", "", "Who measured the row, e.g. vllm_exporter, vllm_span, simulator, import_azure."
     ),
     Attribute(ESTIMATED, "estimated", "bool", "", "True where a token count was inferred, not counted."),
@@ -146,7 +185,6 @@ REQUEST_ATTRIBUTES: tuple[Attribute, ...] = (
 
 # Attributes of a request span that fill no column of their own: they are kept in `requests.attributes`.
 FURTHER_ATTRIBUTES: tuple[Attribute, ...] = (
-    Attribute(HTTP_STATUS, "", "int", "", "The HTTP status that the client got; a stream's error comes after its 200."),
     Attribute(RESPONSE_ID, "", "str", "", "The engine's id of the request."),
     Attribute(OPERATION, "", "str", "", "chat, text_completion, embeddings, rerank …"),
     Attribute(CHOICES, "", "int", "{choice}", "Choices asked for (`n`), where there is more than one sequence."),

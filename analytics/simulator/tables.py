@@ -33,6 +33,8 @@ REQUESTS_SCHEMA = pa.schema(
         ("max_gap_seconds", pa.float64()), ("e2e_seconds", pa.float64()), ("queue_seconds", pa.float64()),
         ("prefill_seconds", pa.float64()), ("decode_seconds", pa.float64()), ("preemptions_count", pa.int32()),
         ("source", pa.string()), ("estimated", pa.bool_()), ("attributes", TEXT_MAP), ("received_at", STAMP),
+        ("identity_trust", pa.string()), ("http_status", pa.int32()), ("prefill_step_seconds", pa.float64()),
+        ("decode_step_seconds", pa.float64()),
     ]
 )  # fmt: skip
 OUTCOMES = ["ok", "client_disconnect", "rejected", "error", "engine_dead"]
@@ -168,5 +170,7 @@ def request_rows(
         "preemptions_count": maybe(result.preemptions, ran, pa.int32()), "source": one("simulator"),
         "estimated": pa.array(np.zeros(count, np.bool_)), "attributes": pa.nulls(count, TEXT_MAP),
         "received_at": stamps(origin, end + microseconds(received_seconds)),
+        "identity_trust": one("verified"), "http_status": pa.nulls(count, pa.int32()),
+        "prefill_step_seconds": pa.nulls(count, pa.float64()), "decode_step_seconds": pa.nulls(count, pa.float64()),
     }  # fmt: skip
     return pa.table(columns, schema=REQUESTS_SCHEMA)
