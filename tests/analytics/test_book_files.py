@@ -4,13 +4,10 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from analytics.book_files import read_book
-from analytics.cost_commands import cost
 from analytics.errors import AnalyticsError
 from collector.client import FileClient
-from stack.settings import Settings
 
 RATES = (
     "gpu_type,provider,usd_per_gpu_hour,valid_from\nH100,acme,3.385318751,2026-11-01T00:00:00Z\nL40S,,1.10,2026-11-01\n"
@@ -26,14 +23,14 @@ def written(folder: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize(("table", "text"), [("rate_cards", RATES), ("replicas", REPLICAS), ("budgets", BUDGETS)])
-def test_a_file_is_loaded_once(tmp_path: Path, table: str, text: str) -> None:
+def test_a_file_is_loaded_once(cli, tmp_path: Path, table: str, text: str) -> None:
     db = str(tmp_path / "f.duckdb")
     file = str(written(tmp_path, text))
-    first, second = (CliRunner().invoke(cost, ["load", table, file, "--db", db], obj=Settings()) for _ in range(2))
+    first, second = (cli("cost", "load", table, file, "--db", db) for _ in range(2))
     count = text.count("\n") - 1
-    assert (first.exit_code, second.exit_code) == (0, 0), first.output
-    assert f"{count} rows read, {count} new" in first.output
-    assert f"{count} rows read, 0 new" in second.output
+    assert (first.code, second.code) == (0, 0), first.err
+    assert f"{count} rows read, {count} new" in first.out + first.err
+    assert f"{count} rows read, 0 new" in second.out + second.err
 
 
 def test_prices_are_exact_and_times_are_utc(tmp_path: Path) -> None:
