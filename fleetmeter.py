@@ -73,6 +73,8 @@ def add_config_option(command: click.Command) -> None:
     if isinstance(command, click.Group):
         for child in command.commands.values():
             add_config_option(child)
+        if hasattr(command, "on_import"):  # a lazy group: each of its commands, once it is imported
+            command.on_import = add_config_option
     runs = not isinstance(command, click.Group) or command.invoke_without_command
     if runs and not any(parameter.name == "config_file" for parameter in command.params):
         command.params.append(

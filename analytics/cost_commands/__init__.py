@@ -1,0 +1,1 @@
+"""The commands of `fleetmeter cost`, one small file each; group.py lists them."""
