@@ -1,0 +1,205 @@
+"""Every read of every board at 10 M requests and 50 M points: through the collector's API, beside bare DuckDB.
+
+A board's read is an analytics function; one may ask several statements. Each is run through a real `fleetmeter collect`
+over HTTP, and each of its statements again on the file by DuckDB alone with the same threads. The file is the same at
+every run (`bench/queries_store.py`) and is kept between runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from analytics import cost, drift, health, latency, slo, spread
+from bench.queries_store import END, START, Size, build
+from collector.client import Client, HttpClient
+from collector.store import FileStore
+from collector.testing import running_collector
+from dashboards.window import Window
+
+BAR_SECONDS = 0.5
+BAR_RATIO = 1.3
+THREADS = 2
+Read = Callable[[Client], Any]
+
+
+@dataclass(slots=True)
+class Recording:
+    """A client that remembers what it was asked."""
+
+    client: Client
+    asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
+        """Ask, and remember it."""
+        self.asked.append((sql, dict(parameters or {})))
+        return self.client.query(sql, parameters)
+
+    def land(self, table: str, rows: pa.Table) -> int:
+        """Refuse: a board reads."""
+        raise AssertionError(f"a board landed {rows.num_rows} rows in {table}")
+
+    def close(self) -> None:
+        """Leave the client to its owner."""
+
+
+def in_window(hours: int) -> dict[str, Read]:
+    """What the boards ask for one window that ends with the data."""
+    window = Window(END - timedelta(hours=hours), END)
+    at = (window.start, window.end)
+    step = window.bucket_seconds
+    return {
+        "fleet_summary": lambda c: latency.fleet_summary(c, *at),
+        "fleet_summary of one model": lambda c: latency.fleet_summary(c, *at, model="model-1"),
+        "latency_buckets": lambda c: latency.latency_buckets(c, *at, bucket_seconds=step, by_model=False),
+        "latency_buckets by model": lambda c: latency.latency_buckets(c, *at, bucket_seconds=2 * step),
+        "engine_buckets": lambda c: latency.engine_buckets(c, *at, bucket_seconds=step),
+        "replica_table": lambda c: latency.replica_table(c, *at),
+        "events_between": lambda c: latency.events_between(c, *at),
+        "spread": lambda c: spread.spread(c, *at),
+        "rank": lambda c: spread.rank(c, *at, 0.5),
+        "requests_page": lambda c: latency.requests_page(c, *at, order="ttft_seconds", limit=200),
+        "requests_page of one team": lambda c: latency.requests_page(c, *at, team="team-3", outcome="error"),
+    }
+
+
+def of_the_fleet(trace_id: str) -> dict[str, Read]:
+    """What the boards ask whatever the window is."""
+    definitions = slo.load_definitions(None)
+    month = START.date()
+    return {
+        "extent": latency.extent,
+        "models": latency.models,
+        "teams": latency.teams,
+        "trace": lambda c: latency.trace(c, trace_id),
+        "telemetry_health": lambda c: health.telemetry_health(c, END),
+        "slo_statuses": lambda c: slo.slo_statuses(c, END, definitions),
+        "drift_scan": lambda c: drift.drift_scan(c, END),
+        "cost_report of a month": lambda c: cost.cost_report(c, month, END.date(), now=END),
+        "budgets_used": lambda c: cost.budgets_used(c, month, END - timedelta(hours=1)),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One read, measured."""
+
+    name: str
+    api_seconds: list[float]
+    """The whole read through the API: its statements, what crosses the wire, and what analytics makes of it."""
+    asked_seconds: float
+    """Median of its statements through the API."""
+    bare_seconds: float
+    """Median of the same statements on bare DuckDB."""
+    statements_count: int
+
+    @property
+    def p95_seconds(self) -> float:
+        """95th percentile of the whole read."""
+        return sorted(self.api_seconds)[max(0, -(-len(self.api_seconds) * 95 // 100) - 1)]
+
+    @property
+    def holds(self) -> bool:
+        """Tell whether both bars hold; a ratio of a few milliseconds is the cost of one HTTP call, not of the query."""
+        return self.p95_seconds <= BAR_SECONDS
+
+    def line(self) -> str:
+        """Return its line of the table."""
+        ratio = self.asked_seconds / self.bare_seconds if self.bare_seconds else float("nan")
+        mark = "" if self.holds else "  over the bar"
+        return (
+            f"{self.name:<42}{statistics.median(self.api_seconds) * 1e3:9.0f}{self.p95_seconds * 1e3:9.0f}"
+            f"{self.asked_seconds * 1e3:11.1f}{self.bare_seconds * 1e3:9.1f}{ratio:7.2f}{mark}"
+        )
+
+
+def timed(work: Callable[[], Any], runs: int, limit_seconds: float = 20.0) -> list[float]:
+    """Run some work a few times, the first run not counted; stop early where it is slow."""
+    work()
+    seconds: list[float] = []
+    while len(seconds) < runs and (len(seconds) < 3 or sum(seconds) < limit_seconds):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def through_the_api(
+    reads: Mapping[str, Read], data_dir: Path, runs: int
+) -> dict[str, tuple[list[float], Recording, float]]:
+    """Time every read through a real collector."""
+    found = {}
+    flags = {
+        "FLEETMETER__COLLECTOR__DUCKDB_THREADS": str(THREADS),
+        "FLEETMETER__COLLECTOR__QUERY_TIMEOUT_SECONDS": "300",
+    }
+    with running_collector(data_dir, **flags) as collector:
+        collector.wait_ready()
+        client = HttpClient(collector.api, timeout_seconds=300)
+        for name, read in reads.items():
+            recording = Recording(client)
+            read(recording)
+            seconds = timed(lambda read=read: read(client), runs)
+            asked = sum(
+                statistics.median(timed(lambda s=sql, p=parameters: client.query(s, p), max(3, runs // 2), 5.0))
+                for sql, parameters in recording.asked
+            )
+            found[name] = (seconds, recording, asked)
+        client.close()
+    return found
+
+
+def on_bare_duckdb(path: Path, asked: list[tuple[str, dict[str, Any]]], runs: int) -> float:
+    """Time the same statements on the file, each with a connection of its own."""
+    total = 0.0
+    connection = duckdb.connect(str(path), read_only=True, config={"threads": THREADS, "memory_limit": "4GiB"})
+    for sql, parameters in asked:
+
+        def once(sql: str = sql, parameters: dict[str, Any] = parameters) -> None:
+            connection.cursor().sql(sql, params=parameters).to_arrow_table()
+
+        total += statistics.median(timed(once, runs, 5.0))
+    connection.close()
+    return total
+
+
+def main() -> int:
+    """Build, measure and print; 1 where a read is over the bar."""
+    parser = argparse.ArgumentParser(prog="python -m bench queries", description=__doc__)
+    parser.add_argument("--requests", type=int, default=Size.requests, help="rows of requests")
+    parser.add_argument("--points", type=int, default=Size.points, help="rows of metric_points")
+    parser.add_argument("--hours", type=int, nargs="*", default=[3, 24, 336], help="windows of the boards")
+    parser.add_argument("--runs", type=int, default=20, help="runs of each read")
+    parser.add_argument("--only", default="", help="only reads whose name contains it")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the file is kept")
+    asked = parser.parse_args()
+    size = Size(asked.requests, asked.points)
+    folder = asked.folder / size.name
+    path = build(folder, size, lambda line: print(line, flush=True))
+    store = FileStore(path)
+    trace_id = store.query("SELECT trace_id FROM requests LIMIT 1").to_pylist()[0]["trace_id"]
+    store.close()
+    reads = of_the_fleet(trace_id)
+    for hours in asked.hours:
+        reads |= {f"{name}, {hours} h": read for name, read in in_window(hours).items()}
+    chosen = {name: read for name, read in reads.items() if asked.only in name}
+    measured = through_the_api(chosen, folder, asked.runs)
+    print(f"{'read (ms)':<42}{'median':>9}{'p95':>9}{'statements':>11}{'bare':>9}{'ratio':>7}")
+    figures = []
+    for name, (seconds, recording, asked_seconds) in measured.items():
+        bare = on_bare_duckdb(path, recording.asked, max(3, asked.runs // 2))
+        figures.append(Figure(name, seconds, asked_seconds, bare, len(recording.asked)))
+        print(figures[-1].line(), flush=True)
+    over = [figure.name for figure in figures if not figure.holds]
+    print(f"{len(figures) - len(over)} of {len(figures)} reads have a p95 within {BAR_SECONDS * 1e3:.0f} ms")
+    return 1 if over else 0
