@@ -89,6 +89,8 @@ class InvoiceLine:
     """ISO 4217 code."""
     amount_units: int
     """The amount; a credit is negative. Unit: 1e-9 of the currency."""
+    covers: bool = True
+    """Whether it stands in for the rates of its period; taxes, credits and adjustments don't."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +248,8 @@ def clipped(intervals: Iterable[ReplicaInterval], start: datetime, end: datetime
 def uncovered(interval: ReplicaInterval, invoices: Sequence[InvoiceLine]) -> Iterable[ReplicaInterval]:
     """Return the parts of a closed interval that no invoice line covers."""
     lines = sorted(
-        (line for line in invoices if line.replica in (None, interval.replica)), key=lambda line: line.period_from
+        (line for line in invoices if line.covers and line.replica in (None, interval.replica)),
+        key=lambda line: line.period_from,
     )
     begins = interval.valid_from
     assert interval.valid_to is not None

@@ -21,7 +21,8 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from analytics.bill import Bill, InvoiceLine, Rate, ReplicaInterval, bill_of
+from analytics.bill import Bill
+from analytics.bill_sources import read_bill, read_rates
 from analytics.config import TokenWeights
 from analytics.errors import AnalyticsError
 from analytics.statements import ask
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from collector.client import Client
+
+__all__ = ["CostReport", "cost_report", "read_bill", "read_rates", "units_to_usd"]
 
 METHODS = ("tokens",)
 CHUNK_DAYS = 31
@@ -68,6 +71,7 @@ def cost_report(
     method: str = "tokens",
     weights: TokenWeights | None = None,
     now: datetime | None = None,
+    known_at: datetime | None = None,
 ) -> CostReport:
     """Split the bill of a range of days.
 
@@ -79,6 +83,8 @@ def cost_report(
         weights: what a token of each kind counts; None is input 1, cached 0.1, output 2.
         now: nothing is billed from then on (the hour that is running is billed up to it); None bills the whole range.
             Naive UTC.
+        known_at: only rates, invoices, inventory (known_from) and requests (received_at) that were there by then
+            count; None is all. Naive UTC.
 
     Raises:
         AnalyticsError: the range is empty or the method unknown.
@@ -92,19 +98,19 @@ def cost_report(
         raise AnalyticsError(f"the range {start_day} to {end_day} (exclusive) has no day in it")
     start, end = midnight(start_day), midnight(end_day)
     until = end if now is None else max(start, min(end, now))
-    bill = read_bill(client, start, until)
+    bill = read_bill(client, start, until, known_at=known_at)
     milli = (weights or TokenWeights()).milli()
     parts = []
     chunk = start
     while chunk < until:
         following = min(until, chunk + timedelta(days=CHUNK_DAYS))
-        parts.append(entries_of(client, bill, chunk, following, milli))
+        parts.append(entries_of(client, bill, chunk, following, milli, known_at))
         chunk = following
-    entries = pl.concat(parts) if parts else entries_of(client, bill, start, start, milli)
+    entries = pl.concat(parts) if parts else entries_of(client, bill, start, start, milli, known_at)
     total = int(entries["amount_units"].sum())
     if total != bill.units:
         raise AssertionError(f"the ledger lost {bill.units - total} units of {bill.units}")
-    unpriced = [str(part) for part in bill.unpriced] + unplaced(client, start, until)
+    unpriced = [str(part) for part in bill.unpriced] + unplaced(client, start, until, known_at)
     return CostReport(start_day, end_day, bill.currency, bill.units, entries, unpriced)
 
 
@@ -113,25 +119,14 @@ def midnight(day: date) -> datetime:
     return datetime.combine(day, time())
 
 
-def read_bill(client: Client, start: datetime, end: datetime) -> Bill:
-    """Price the fleet between two moments from the tables replicas, rate_cards and invoices."""
-    invoices = [InvoiceLine(**row) for row in ask(client, "invoices_line", start=start, end=end).iter_rows(named=True)]
-    widest = (
-        min([start, *(line.period_from for line in invoices)]),
-        max([end, *(line.period_to for line in invoices)]),
-    )
-    inventory = ask(client, "replicas_inventory_interval", start=widest[0], end=widest[1])
-    intervals = [ReplicaInterval(**row) for row in inventory.iter_rows(named=True)]
-    return bill_of(intervals, read_rates(client), invoices, start, end)
-
-
-def read_rates(client: Client) -> list[Rate]:
-    """Read all rate cards."""
-    rows = ask(client, "rate_cards_rate").drop("origin")
-    return [Rate(**row) for row in rows.iter_rows(named=True)]
-
-
-def entries_of(client: Client, bill: Bill, start: datetime, end: datetime, milli: tuple[int, int, int]) -> pl.DataFrame:
+def entries_of(
+    client: Client,
+    bill: Bill,
+    start: datetime,
+    end: datetime,
+    milli: tuple[int, int, int],
+    known_at: datetime | None = None,
+) -> pl.DataFrame:
     """Split the billed hours of one chunk of time; see queries/cost_entries_day.sql."""
     hours = [hour for hour in bill.hours if start <= hour.hour_at < end]
     return ask(
@@ -147,12 +142,13 @@ def entries_of(client: Client, bill: Bill, start: datetime, end: datetime, milli
         weight_input=milli[0],
         weight_cached=milli[1],
         weight_output=milli[2],
+        known_at=known_at,
     )
 
 
-def unplaced(client: Client, start: datetime, end: datetime) -> list[str]:
+def unplaced(client: Client, start: datetime, end: datetime, known_at: datetime | None = None) -> list[str]:
     """Tell which requests ran on no replica of the inventory, so that their GPU time is in no bill."""
-    rows = ask(client, "requests_unplaced_replica", start=start, end=end).iter_rows()
+    rows = ask(client, "requests_unplaced_replica", start=start, end=end, known_at=known_at).iter_rows()
     return [
         f"{plural(count)} without a replica"
         if replica is None

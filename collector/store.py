@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from collector.errors import PermanentError, RetryableError, StoreFailedError
@@ -130,6 +132,17 @@ class FileStore:
             for series, name, there in found:
                 log.error("series_collision", extra={"series_id": series, "series": name, "there": there})
 
+    def unknown_series(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Tell of each series id whether `metric_series` lacks it."""
+        with self._writing:
+            cursor = self._connection.cursor()
+            try:
+                return self._inserts.unknown_series(cursor, ids)
+            except duckdb.Error as error:
+                raise translated(error) from error
+            finally:
+                cursor.close()
+
     def progress(self) -> Position:
         """Return how far into the spool the rows reach."""
         cursor = self._connection.cursor()
@@ -226,14 +239,15 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         "CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name VARCHAR, applied_at TIMESTAMP)"
     ).fetchall()
-    seen = int(connection.execute("SELECT coalesce(max(version), 0) FROM schema_migrations").fetchall()[0][0])
+    seen = {int(row[0]) for row in connection.execute("SELECT version FROM schema_migrations").fetchall()}
     files = schema_files()
-    if seen > (newest := int(files[-1].name[:3])):
+    if max(seen, default=0) > (newest := int(files[-1].name[:3])):
         raise PermanentError(
-            f"the database is at schema {seen} and this fleetmeter knows {newest}; use the later version that made it"
+            f"the database is at schema {max(seen)} and this fleetmeter knows {newest}; "
+            "use the later version that made it"
         )
     for file in files:
-        if int(file.name[:3]) > seen:
+        if int(file.name[:3]) not in seen:
             apply_migration(connection, file)
 
 

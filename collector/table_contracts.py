@@ -20,6 +20,8 @@ from collector.errors import PermanentError
 SCHEMA_FOLDER = Path(__file__).parent / "schema"
 BOOKKEEPING = frozenset({"schema_migrations", "spool_progress"})
 """Tables that only the collector itself writes."""
+ARRIVAL = ("received_at", "known_from")
+"""Columns that hold when a row came; a table has at most one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +166,11 @@ def pair_of(entry: object) -> tuple[object, object]:
 
 
 def with_received_at(table: str, rows: pa.Table, received_at: pa.Scalar) -> pa.Table:
-    """Fill `received_at` where rows of a table that has it leave it out."""
-    if "received_at" not in table_contracts()[table].schema.names:
+    """Fill `received_at`, and `known_from` of the books, where rows of a table that has it leave it out."""
+    name = next((name for name in ARRIVAL if name in table_contracts()[table].schema.names), None)
+    if name is None:
         return rows
-    if "received_at" not in rows.column_names:
-        return rows.append_column("received_at", pa.repeat(received_at, rows.num_rows))
-    index = rows.column_names.index("received_at")
-    return rows.set_column(index, "received_at", pc.fill_null(rows.column(index), received_at))
+    if name not in rows.column_names:
+        return rows.append_column(name, pa.repeat(received_at, rows.num_rows))
+    index = rows.column_names.index(name)
+    return rows.set_column(index, name, pc.fill_null(rows.column(index), received_at))

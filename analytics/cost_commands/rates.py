@@ -26,7 +26,7 @@ def list_rates(db: Path | None, url: str | None, output: str) -> None:
     from analytics.statements import ask
 
     with closing(open_data(db, url)) as client:
-        frame = ask(client, "rate_cards_rate")
+        frame = ask(client, "rate_cards_rate", known_at=None)
     answers.answer(frame, output, shows={"gpu_hour_units": answers.count})
 
 
@@ -39,7 +39,8 @@ def missing_rates(db: Path | None, url: str | None, month: date | None, now: dat
     """List the GPU time of a month that has no price. Exit code 1 where there is any."""
     import polars as pl
 
-    from analytics.ledger import midnight, read_bill
+    from analytics.bill_sources import read_bill
+    from analytics.ledger import midnight
 
     start_day, end_day = range_of(month, None, None, None, now)
     with closing(open_data(db, url)) as client:

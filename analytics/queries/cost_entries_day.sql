@@ -1,6 +1,7 @@
 -- cost_entries_day: one amount of one (day, replica, model, bucket, team, app); the amounts add up to the given bill exactly
 -- The bill comes as parallel lists, one entry per replica and hour: $replicas, $hours (start), $models (of the replica),
 -- $bill_units (1e-9 of the currency), $billed_microseconds. $start, $end: range of those hours.
+-- $known_at: only requests that were received by then; null is all.
 -- $weight_input, $weight_cached, $weight_output: whole thousandths per token (cached is not counted as input again).
 --
 -- Each hour of a replica is split in whole units, by largest remainder at both steps:
@@ -48,6 +49,7 @@ arrived AS (
         least(greatest(coalesce(requests.output_tokens, 0), 0), 1000000000000) AS generated
     FROM requests
     WHERE replica IS NOT NULL
+        AND ($known_at::TIMESTAMP IS NULL OR received_at IS NULL OR received_at <= $known_at::TIMESTAMP)
         AND started_at < $end::TIMESTAMP
         AND coalesce(
             ended_at,

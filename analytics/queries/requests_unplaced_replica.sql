@@ -1,11 +1,29 @@
 -- requests_unplaced_replica: one replica (or none) that answered requests in one range of time without an inventory row then
--- An inventory row without an end ends where the replica's next one begins.
-WITH inventory AS (
+-- Inventory and requests as they were known at $known_at, without it as known now; as in replicas_inventory_interval.sql a
+-- restatement replaces the interval of the same start, and one without an end ends where the replica's next one begins.
+WITH told AS (
+    SELECT replica, valid_from, valid_to, known_from, '' AS restatement_id, false AS withdrawn
+    FROM replicas
+    UNION ALL
+    SELECT replica, valid_from, valid_to, known_from, restatement_id, coalesce(withdrawn, false)
+    FROM replica_restatements
+),
+latest AS (
+    SELECT *
+    FROM told
+    WHERE $known_at::TIMESTAMP IS NULL OR known_from IS NULL OR known_from <= $known_at::TIMESTAMP
+    QUALIFY row_number() OVER (
+        PARTITION BY replica, valid_from
+        ORDER BY restatement_id = '', known_from DESC NULLS LAST, restatement_id DESC
+    ) = 1
+),
+inventory AS (
     SELECT
         replica,
         valid_from,
         coalesce(valid_to, lead(valid_from) OVER (PARTITION BY replica ORDER BY valid_from)) AS valid_to
-    FROM replicas
+    FROM latest
+    WHERE NOT withdrawn
 )
 SELECT
     requests.replica,
@@ -13,6 +31,7 @@ SELECT
 FROM requests
 WHERE requests.started_at >= $start::TIMESTAMP
     AND requests.started_at < $end::TIMESTAMP
+    AND ($known_at::TIMESTAMP IS NULL OR requests.received_at IS NULL OR requests.received_at <= $known_at::TIMESTAMP)
     AND NOT EXISTS (
         SELECT 1
         FROM inventory
