@@ -4,6 +4,8 @@ DuckDB's index on a random key costs 100 bytes a row, makes inserts three times 
 checkpoint (docs/ingest.md has the figures). So the large tables have none, and their key is kept here:
 
 - where the key holds a time, rows are compared with those of the same stretch of time, which zone maps find;
+- points of a series mostly come in the order of time: how far each series has come is held in memory, 16 to 32 bytes a
+  series, and a later point is new without a look; only the others are compared;
 - else (trace id, span id) hashes of all keys are held in memory, 8 bytes a row; only a batch that meets one of them is
   compared with the whole table.
 """
@@ -11,15 +13,23 @@ checkpoint (docs/ingest.md has the figures). So the large tables have none, and 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from collector.seen_keys import Hashes, SeenKeys
 from collector.table_contracts import TableContract, writable_contract
 
+if TYPE_CHECKING:
+    from collector.points.marks import Marks
+
+SERIES = "metric_series"
+SERIES_AND_TIME = ("series_id", "observed_at")
+Times = npt.NDArray[np.int64]
 NEW_ROWS_SQL = (Path(__file__).parent / "new_rows.sql").read_text()
 
 
@@ -28,10 +38,47 @@ class KeyedInserts:
 
     def __init__(self) -> None:
         self._seen: dict[str, SeenKeys] = {}
+        self._marks: dict[str, Marks] = {}
 
     def insert(self, cursor: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> int:
         """Insert the rows whose key is new, within the cursor's transaction; return how many."""
         contract = writable_contract(table)
+        if contract.key == SERIES_AND_TIME and not contract.indexed:
+            return self._insert_points(cursor, contract, rows)
+        count = self._insert_compared(cursor, contract, rows)
+        if table == SERIES and SERIES in self._marks:
+            ids = int64_column(rows, "series_id")
+            self._marks[SERIES].advance(ids, np.zeros(len(ids), np.int64))
+        return count
+
+    def unknown_series(self, cursor: duckdb.DuckDBPyConnection, ids: Times) -> npt.NDArray[np.bool_]:
+        """Tell of each series id whether `metric_series` lacks it."""
+        return self._marks_of(cursor, SERIES, "SELECT series_id, 0::BIGINT FROM metric_series").missing(ids)
+
+    def _insert_points(self, cursor: duckdb.DuckDBPyConnection, contract: TableContract, rows: pa.Table) -> int:
+        """Insert points: those later than all of their series as they are, the others where they are new."""
+        latest = f'SELECT series_id, epoch_us(max(observed_at)) FROM "{contract.name}" GROUP BY series_id'
+        marks = self._marks_of(cursor, contract.name, latest)
+        fresh = marks.advance(int64_column(rows, "series_id"), int64_column(rows, "observed_at"))
+        if fresh.all():
+            return insert_all(cursor, contract, rows)
+        later = pa.array(fresh)
+        count = insert_all(cursor, contract, rows.filter(later)) if fresh.any() else 0
+        return count + self._insert_compared(cursor, contract, rows.filter(pc.invert(later)))
+
+    def _marks_of(self, cursor: duckdb.DuckDBPyConnection, table: str, sql: str) -> Marks:
+        """Return how far the series of a table have come, read from it at the first call."""
+        if table not in self._marks:
+            from collector.points.marks import Marks  # compiled code is loaded only where points come
+
+            there = cursor.sql(sql).to_arrow_table()
+            marks = Marks()
+            marks.advance(*(np.ascontiguousarray(column.to_numpy(), np.int64) for column in there.columns))
+            self._marks[table] = marks
+        return self._marks[table]
+
+    def _insert_compared(self, cursor: duckdb.DuckDBPyConnection, contract: TableContract, rows: pa.Table) -> int:
+        """Insert the rows whose key the table does not have."""
         columns = ", ".join(f'"{name}"' for name in rows.column_names)
         cursor.register("incoming_rows", rows)
         if contract.indexed:
@@ -51,6 +98,7 @@ class KeyedInserts:
     def forget(self) -> None:
         """After a rollback: read the keys again at the next insert."""
         self._seen.clear()
+        self._marks.clear()
 
     def _all_new(self, cursor: duckdb.DuckDBPyConnection, contract: TableContract) -> bool:
         """Tell whether every row's key is certainly new, and remember the keys."""
@@ -62,6 +110,23 @@ class KeyedInserts:
         new = seen.missing(incoming)
         seen.add(new)
         return len(new) == len(incoming)
+
+
+def insert_all(cursor: duckdb.DuckDBPyConnection, contract: TableContract, rows: pa.Table) -> int:
+    """Insert rows whose keys are all new."""
+    columns = ", ".join(f'"{name}"' for name in rows.column_names)
+    cursor.register("incoming_rows", rows)
+    statement = f'INSERT INTO "{contract.name}" ({columns}) SELECT {columns} FROM incoming_rows'
+    answer = cursor.execute(statement).fetchall()
+    cursor.unregister("incoming_rows")
+    return int(answer[0][0])
+
+
+def int64_column(rows: pa.Table, name: str) -> Times:
+    """Return a column of integers or times as one array."""
+    column = rows.column(name)
+    parts = [np.asarray(part.view(pa.int64()).to_numpy()) for part in column.chunks]
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
 def time_in_key(contract: TableContract) -> str | None:

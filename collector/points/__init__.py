@@ -1,0 +1,1 @@
+"""Metric points without a Python object a point: compiled walkers over the bytes, a cache of series, columns out."""
