@@ -176,8 +176,8 @@ def on_bare_duckdb(path: Path, asked: list[tuple[str, dict[str, Any]]], runs: in
 def main() -> int:
     """Build, measure and print; 1 where a read is over the bar."""
     parser = argparse.ArgumentParser(prog="python -m bench queries", description=__doc__)
-    parser.add_argument("--requests", type=int, default=Size.requests, help="rows of requests")
-    parser.add_argument("--points", type=int, default=Size.points, help="rows of metric_points")
+    parser.add_argument("--requests", type=int, default=Size().requests, help="rows of requests")
+    parser.add_argument("--points", type=int, default=Size().points, help="rows of metric_points")
     parser.add_argument("--hours", type=int, nargs="*", default=[3, 24, 336], help="windows of the boards")
     parser.add_argument("--runs", type=int, default=20, help="runs of each read")
     parser.add_argument("--only", default="", help="only reads whose name contains it")
