@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from engine_exporter.vllm_steps import COUNTED, ESTIMATED, EngineSteps, StepShare
 
 _KEY = re.compile(r"[0-9a-f]{16,}")
 
@@ -48,6 +50,16 @@ class GeneratedSequence:
     adapter: str | None = None
     prompt_tokens: int | None = None
     """Length of the prompt, prefilled or not."""
+    share: StepShare | None = None
+    """What it had of the engine's steps."""
+
+
+class Finished(NamedTuple):
+    """What the plugin keeps of a finished sequence."""
+
+    stats: Any
+    """vLLM's `FinishedRequestStats`."""
+    share: StepShare | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +83,16 @@ class EngineHalf:
     finish_reasons: tuple[str, ...] = ()
     adapter: str | None = None
     sequences_count: int = 0
+    prefill_step_seconds: float | None = None
+    """Share of the engine's steps while it was prefilled; of all sequences together."""
+    decode_step_seconds: float | None = None
+    step_source: str | None = None
+    """counted or estimated: how well the composition of those steps is known."""
 
 
-def of_finished(stats: Any) -> GeneratedSequence:
-    """Read one `FinishedRequestStats`."""
+def of_finished(row: Any) -> GeneratedSequence:
+    """Read one `FinishedRequestStats`, or what the plugin kept of it."""
+    stats, share = row if isinstance(row, Finished) else (row, None)
     decode = getattr(stats, "decode_time", None)
     e2e = getattr(stats, "e2e_latency", None)
     reason = getattr(stats, "finish_reason", None)
@@ -91,10 +109,11 @@ def of_finished(stats: Any) -> GeneratedSequence:
         ttft_seconds=None if e2e is None or decode is None else max(e2e - decode, 0.0),
         preemptions_count=getattr(stats, "num_preemptions", None),
         prompt_tokens=prompt,
+        share=share,
     )
 
 
-def of_live(state: Any) -> GeneratedSequence:
+def of_live(state: Any, share: StepShare | None = None) -> GeneratedSequence:
     """Read one live `RequestState`, as it is when the client has gone."""
     stats = getattr(state, "stats", None)
     prefilled = not getattr(state, "is_prefilling", True)
@@ -115,6 +134,7 @@ def of_live(state: Any) -> GeneratedSequence:
         preemptions_count=getattr(stats, "num_preemptions", None),
         adapter=getattr(state, "lora_name", None),
         prompt_tokens=prompt,
+        share=share,
     )
 
 
@@ -168,6 +188,7 @@ def unite(finished: Sequence[GeneratedSequence], live: Sequence[GeneratedSequenc
         finish_reasons=tuple(row.finish_reason for row in sequences if row.finish_reason),
         adapter=next((row.adapter for row in sequences if row.adapter), None),
         sequences_count=len(sequences),
+        **_shares(sequences),
     )
 
 
@@ -188,7 +209,20 @@ def _single(row: GeneratedSequence) -> EngineHalf:
         finish_reasons=(row.finish_reason,) if row.finish_reason else (),
         adapter=row.adapter,
         sequences_count=1,
+        **_shares((row,)),
     )
+
+
+def _shares(sequences: Sequence[GeneratedSequence]) -> dict[str, Any]:
+    shares = [row.share for row in sequences if row.share is not None]
+    if not shares:
+        return {}
+    counted = len(shares) == len(sequences) and all(share.source == COUNTED for share in shares)
+    return {
+        "prefill_step_seconds": sum(share.prefill_seconds for share in shares),
+        "decode_step_seconds": sum(share.decode_seconds for share in shares),
+        "step_source": COUNTED if counted else ESTIMATED,
+    }
 
 
 def _sum(values: Iterable[int | None]) -> int | None:
@@ -209,14 +243,15 @@ class FinishedRows:
         self.unclaimed_count = 0
         """Rows that left unclaimed: requests that did not come through the middleware, or came too late."""
 
-    def put(self, stats: Any) -> None:
-        """Keep one `FinishedRequestStats`."""
+    def put(self, stats: Any, share: StepShare | None = None) -> None:
+        """Keep one `FinishedRequestStats`, and what the request had of the engine's steps."""
         key = join_key(getattr(stats, "request_id", None) or "")
+        row = Finished(stats, share)
         rows = self._rows.get(key)
         if rows is not None:
-            rows.append(stats)
+            rows.append(row)
             return
-        self._rows[key] = [stats]
+        self._rows[key] = [row]
         if len(self._rows) > self._limit:
             _, oldest = self._rows.popitem(last=False)
             self.unclaimed_count += len(oldest)
@@ -234,6 +269,19 @@ class EngineFacts:
     """What the plugin learned about the engine when it started."""
 
     gpu_count: int | None = None
+    steps: dict[int, EngineSteps] = field(default_factory=dict)
+    """The steps of each engine (data-parallel rank) that this process is told of."""
+
+    def share_of_gone(self, state: Any) -> StepShare | None:
+        """What a broken-off request had of the steps; None where it is not known which of several engines ran it.
+
+        Args:
+            state: its `RequestState`.
+        """
+        if len(self.steps) != 1:
+            return None
+        (steps,) = self.steps.values()
+        return steps.share_of_gone(state)
 
 
 FINISHED = FinishedRows()

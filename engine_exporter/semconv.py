@@ -112,6 +112,7 @@ MODEL_ASKED = "infer.request.model_asked"
 SEQUENCES = "infer.request.sequences_count"
 PREFILLED_TOKENS = "infer.request.prefilled_tokens"
 PROMPT_TOKENS = "infer.request.prompt_tokens"
+STEP_SOURCE = "infer.request.step_source"
 LOST_COUNT = "infer.exporter.dropped_count"
 
 REQUEST_ATTRIBUTES: tuple[Attribute, ...] = (
@@ -199,6 +200,13 @@ FURTHER_ATTRIBUTES: tuple[Attribute, ...] = (
         PREFILLED_TOKENS, "", "int", "{token}", "Prompt tokens as the engine counts them: once for every choice."
     ),
     Attribute(PROMPT_TOKENS, "", "int", "{token}", "Length of a prompt whose prefill was not finished."),
+    Attribute(
+        STEP_SOURCE,
+        "",
+        "str",
+        "",
+        "How the shares of engine steps are known: counted, or estimated (several API processes, preempted).",
+    ),
     Attribute(LOST_COUNT, "", "int", "{span}", "Spans that this process has dropped so far, where there are any."),
 )
 

@@ -33,6 +33,7 @@ PRIOR_WEIGHT = 1e-5
 """How much of each feature's own information the prior is given: it decides what the steps cannot tell apart."""
 SOLVE_STEPS = 256
 """Steps between two solutions; the first come at 8, 16, 32 … steps."""
+_FIRST_SOLVE = 8
 KEPT_RATIO = 0.9975
 """Weight of the past at each solution: steps are forgotten over about a hundred thousand."""
 SAMPLED = 4
@@ -95,7 +96,12 @@ class StepCosts:
         self._sums = [0.0] * (FEATURES * FEATURES)
         self._targets = [0.0] * FEATURES
         self._learned = 0
-        self._next = 8
+        self._next = _FIRST_SOLVE
+
+    @property
+    def learned(self) -> bool:
+        """Whether the coefficients come from steps."""
+        return self._learned >= _FIRST_SOLVE
 
     def learn(self, seconds: float, features: tuple[float, float, float, float, float, float]) -> None:
         """Take one step in: O(1), 27 multiplications; now and then the coefficients are solved for."""
@@ -237,6 +243,18 @@ class StepShares:
             self.prefill_token,
             self.prefill_span,
         )
+
+    def expected_seconds(
+        self, decoding: float, context_tokens: float, prefilling: float, prefill_tokens: float, prefill_span: float
+    ) -> float | None:
+        """What a step of this composition is expected to take; None before anything was learned."""
+        if not self.costs.learned:
+            return None
+        step, sequence, context, prefill_step, prefill, attention = self.costs.coefficients
+        expected = step + sequence * decoding + context * context_tokens
+        if prefilling > 0.0:
+            expected += prefill_step + prefill * prefill_tokens + attention * prefill_span
+        return expected
 
     def step(
         self,

@@ -253,7 +253,9 @@ class MeasuredCall:
         if not rows and engine_request_id is not None:
             rows = exporter.finished.take(join_key(engine_request_id))
         live = self.live if not http.completed or not rows else ()
-        engine = unite([of_finished(row) for row in rows], [of_live(state) for state in live])
+        engine = unite(
+            [of_finished(row) for row in rows], [of_live(state, exporter.facts.share_of_gone(state)) for state in live]
+        )
         outcome, error_type = outcome_of(http, _errored(http, front_end), engine.finish_reasons)
         served = front_end.served(http.asked.model)
         attributes = request_attributes(

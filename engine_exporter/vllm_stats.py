@@ -10,6 +10,7 @@ import logging
 from typing import Any
 
 from engine_exporter.engine_half import FACTS, FINISHED, EngineFacts, FinishedRows
+from engine_exporter.vllm_steps import EngineLimits, EngineSteps, StepShare
 
 try:
     from vllm.v1.metrics.loggers import StatLoggerBase
@@ -35,6 +36,8 @@ class FleetmeterStatLogger(StatLoggerBase):  # type: ignore[misc]
     ) -> None:
         """Take vLLM's two arguments; the others are for tests."""
         self._finished = finished
+        self._steps = EngineSteps(limits_of(vllm_config))
+        facts.steps[engine_index] = self._steps
         parallel = getattr(vllm_config, "parallel_config", None)
         device = getattr(getattr(vllm_config, "device_config", None), "device_type", None)
         world = getattr(parallel, "world_size_across_dp", None) or getattr(parallel, "world_size", None)
@@ -43,17 +46,32 @@ class FleetmeterStatLogger(StatLoggerBase):  # type: ignore[misc]
 
     def record(self, *arguments: Any, **named: Any) -> None:
         """Keep the finished requests of one engine step. Arguments by name or place, whatever the version has."""
+        iteration = None
         try:
             iteration = named["iteration_stats"] if "iteration_stats" in named else arguments[1]
+            scheduler = named["scheduler_stats"] if "scheduler_stats" in named else arguments[0]
+            self._steps.record(scheduler, iteration)
+        except Exception:  # noqa: BLE001 - an exception would end the server
+            self._fault("the engine's steps; rows lack their share of them")
+        try:
             if iteration is not None:
                 for stats in iteration.finished_requests:
-                    self._finished.put(stats)
-        except Exception:
-            FleetmeterStatLogger.faults_count += 1
-            if FleetmeterStatLogger.faults_count == 1:
-                log.exception(
-                    "fleetmeter could not read the engine's statistics; requests go on, rows lack the engine's half"
-                )
+                    self._finished.put(stats, self._share(stats))
+        except Exception:  # noqa: BLE001 - an exception would end the server
+            self._fault("the engine's statistics; rows lack the engine's half")
+
+    def _share(self, stats: Any) -> StepShare | None:
+        try:
+            return self._steps.share(stats)
+        except Exception:  # noqa: BLE001 - the row is worth more than its share
+            self._fault("a request's share of the steps")
+            return None
+
+    def _fault(self, what: str) -> None:
+        """Count an error of our own, from inside its `except`. The first is logged with its traceback."""
+        FleetmeterStatLogger.faults_count += 1
+        if FleetmeterStatLogger.faults_count == 1:
+            log.exception("fleetmeter could not read %s; requests go on", what)
 
     def log_engine_initialized(self) -> None:
         """Required by vLLM; nothing to say."""
@@ -63,3 +81,22 @@ class FleetmeterStatLogger(StatLoggerBase):  # type: ignore[misc]
 
     def record_sleep_state(self, *arguments: Any, **named: Any) -> None:
         """Sleep is told by the engine's own metrics."""
+
+
+def limits_of(vllm_config: Any) -> EngineLimits:
+    """What vLLM's configuration says about a step; what a version lacks is left at its default."""
+    scheduler = getattr(vllm_config, "scheduler_config", None)
+    parallel = getattr(vllm_config, "parallel_config", None)
+    chunked = getattr(scheduler, "enable_chunked_prefill", getattr(scheduler, "chunked_prefill_enabled", True))
+    budget = getattr(scheduler, "max_num_batched_tokens", None)
+    processes = getattr(parallel, "_api_process_count", 1)
+    return EngineLimits(
+        batch_tokens=budget if chunked and isinstance(budget, int) else None,
+        chunk_tokens=_count(getattr(scheduler, "long_prefill_token_threshold", 0)),
+        asynchronous=getattr(scheduler, "async_scheduling", False) is True,
+        processes=max(_count(processes), 1),
+    )
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and value > 0 else 0

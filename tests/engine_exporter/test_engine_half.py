@@ -43,7 +43,7 @@ def test_rows_are_handed_out_once():
     first, second = SimpleNamespace(request_id=f"cmpl-{ID}-0"), SimpleNamespace(request_id=f"cmpl-{ID}-1")
     rows.put(first)
     rows.put(second)
-    assert rows.take(ID) == [first, second]
+    assert [row.stats for row in rows.take(ID)] == [first, second]
     assert rows.take(ID) == []
 
 

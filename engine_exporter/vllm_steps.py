@@ -1,0 +1,359 @@
+"""The steps of one vLLM engine, put together from what its stat logger is told, and each request's share of them.
+
+vLLM tells after a step: the gap since the last token of each decoding sequence (so the step's time on the engine's own
+clock), how many first tokens there were and how many prompt tokens were computed for them, how many requests run and
+wait, and who finished, with its times. It does not tell who was in the step. So the running sums are kept by time, and
+a request is settled at its end against those at its first token, which its own times name to the step.
+
+Known to the step: a server with one API process. Estimated, and marked so: several API processes (each is told of its
+own requests alone; the others are counted as of the last total and taken to be like one's own), preempted requests
+(charged for as many steps as they have tokens; what their second prefill cost is shared by all), chunks of a prompt
+that is not completed in the step (the token budget less what is accounted for, unless the engine tells by
+`--enable-logging-iteration-details`), and the first step after idleness (arrival to first token, less what the front
+end took before).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from engine_exporter.step_history import Moment, StepHistory
+from engine_exporter.step_shares import Mark, StepShares, decode_seconds, prefill_seconds
+
+COUNTED, ESTIMATED = "counted", "estimated"
+"""How well the composition of a request's steps is known."""
+_CLOCK_SLACK_SECONDS = 0.002
+_NOTHING = Mark(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+class StepShare(NamedTuple):
+    """What one sequence had of the engine's steps. Unit: s."""
+
+    prefill_seconds: float
+    decode_seconds: float
+    source: str
+    """counted or estimated."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """What the configuration says about a step."""
+
+    batch_tokens: int | None = None
+    """Most tokens of a step (`max_num_batched_tokens`); None where unknown: chunks are not seen then."""
+    chunk_tokens: int = 0
+    """Most tokens of one chunk of a long prompt; 0 for no limit."""
+    asynchronous: bool = False
+    """A step is scheduled while the one before runs."""
+    processes: int = 1
+    """API processes that share the engine."""
+
+
+@dataclass(slots=True)
+class StepTotals:
+    """Sums over all steps that this process was told of; they only grow."""
+
+    steps_count: int = 0
+    busy_seconds: float = 0.0
+    """Time in steps. Several API processes are told of the same steps."""
+    shared_seconds: float = 0.0
+    """The part that belongs to this process's requests: it adds up over processes."""
+    decoding_count: int = 0
+    """Decoding sequences of this process, summed over steps."""
+    prefilling_count: int = 0
+    context_tokens: int = 0
+    """Context of this process's decoding sequences, summed over steps."""
+    prefill_tokens: int = 0
+    output_tokens: int = 0
+
+
+class _Step(NamedTuple):
+    """One engine step as this process was told of it; `own` are this process's requests."""
+
+    gaps: Sequence[float]
+    first_count: int
+    computed_tokens: int
+    prompt_tokens: int
+    output_tokens: int
+    slowest_ttft: float
+
+
+_NO_OUTPUT = _Step((), 0, 0, 0, 0, 0.0)
+
+
+class EngineSteps:
+    """One engine, as one API process sees it. `record` is called once a step and costs a few microseconds."""
+
+    def __init__(self, limits: EngineLimits | None = None, *, now: Callable[[], float] = time.monotonic) -> None:
+        """Start before the first step.
+
+        Args:
+            limits: what the configuration says.
+            now: the monotonic clock of this machine, which the engine's processes share.
+        """
+        self.limits = limits or EngineLimits()
+        self.shares = StepShares()
+        self.totals = StepTotals()
+        self.history = StepHistory()
+        self._now = now
+        self._at = now()
+        self._idle = True
+        self._uncounted: float | None = None
+        """Time counted since a prompt's first chunk after idleness, whose own time is not known yet."""
+        self._overhead = 0.0
+        self._running = 0
+        self._others = 0
+        self._own = 0
+        self._own_context = 0.0
+        self._chunk_outstanding = 0.0
+        self._chunk_tokens = 0.0
+        self._chunk_seconds = 0.0
+
+    def record(self, scheduler: Any, iteration: Any) -> None:
+        """Take in one engine step.
+
+        Args:
+            scheduler: vLLM's `SchedulerStats`, or None.
+            iteration: vLLM's `IterationStats`, or None where no request of this process had output.
+        """
+        now = self._now()
+        details = getattr(scheduler, "iteration_details", None)
+        if details is not None and getattr(details, "is_dummy", False):
+            return
+        own = _read(iteration) if iteration is not None else _NO_OUTPUT
+        finished = iteration.finished_requests if iteration is not None else ()
+        known = self._running
+        decoding, first = len(own.gaps), own.first_count
+        if scheduler is not None:
+            self._running = int(getattr(scheduler, "num_running_reqs", 0) or 0)
+        if decoding < self._own:  # some were aborted or preempted and nobody said so: keep the mean
+            self._own_context *= decoding / self._own
+        partial = self._partial(known, decoding + first, len(finished))
+        tokens, chunk = self._prefill(own, details, partial, decoding)
+        completed = max(tokens - chunk, 0.0)
+        prefilling = first + partial
+        span = _span(completed, own) + chunk * (self._chunk_outstanding + chunk / 2)
+        others, other_context = self._not_own(decoding)
+        n, context = decoding + others, self._own_context + other_context
+        seconds, sure, busy = self._elapsed(now, own, details, n, context, prefilling, tokens, span)
+        if decoding or prefilling or seconds > 0.0:
+            before = self.shares.mark()
+            self.shares.step(seconds, n, context, prefilling, tokens, span, learn=sure)
+            self._count(before, own, decoding, prefilling, tokens, span, chunk, partial, seconds)
+            self.history.append(Moment(self._at, self.shares.mark(), self._chunk_tokens, self._chunk_seconds, busy))
+        self._chunk_outstanding = self._chunk_outstanding + chunk if partial else 0.0
+        self._own = decoding + first - len(finished)
+        self._own_context += own.prompt_tokens + own.output_tokens - first
+        for stats in finished:
+            self._leave(stats)
+        if self._own <= 0:
+            self._own, self._own_context = 0, 0.0
+        if scheduler is not None:
+            waiting = int(getattr(scheduler, "num_waiting_reqs", 0) or 0)
+            self._idle = self._running == 0 and waiting == 0
+            self._others = max(self._running - self._own, 0) if self.limits.processes > 1 else 0
+        elif self.limits.processes > 1:
+            self._idle = self._own == 0
+
+    def share(self, stats: Any) -> StepShare | None:
+        """What a request that finished in the step just recorded had of the steps; None where they were not seen.
+
+        Args:
+            stats: its `FinishedRequestStats`.
+        """
+        decode = float(getattr(stats, "decode_time", 0.0) or 0.0)
+        prefill = float(getattr(stats, "prefill_time", 0.0) or 0.0)
+        first_at = self._at - decode
+        return self._settle(
+            first_at - prefill,
+            first_at,
+            self._at,
+            int(getattr(stats, "num_prompt_tokens", 0) or 0),
+            int(getattr(stats, "num_cached_tokens", 0) or 0),
+            int(getattr(stats, "num_generation_tokens", 0) or 0),
+            int(getattr(stats, "num_preemptions", 0) or 0),
+        )
+
+    def share_of_gone(self, state: Any) -> StepShare | None:
+        """What a request that was broken off had of the steps until then; None where they were not seen.
+
+        Args:
+            state: its `RequestState`, whose times are those of the engine's monotonic clock.
+        """
+        stats = getattr(state, "stats", None)
+        scheduled = float(getattr(stats, "scheduled_ts", 0.0) or 0.0)
+        first = float(getattr(stats, "first_token_ts", 0.0) or 0.0)
+        if not scheduled or not first:
+            return None
+        return self._settle(
+            scheduled,
+            first,
+            float(getattr(stats, "last_token_ts", first) or first),
+            int(getattr(state, "prompt_len", 0) or 0),
+            int(getattr(state, "num_cached_tokens", 0) or 0),
+            int(getattr(stats, "num_generation_tokens", 0) or 0),
+            int(getattr(stats, "num_preemptions", 0) or 0),
+        )
+
+    def _settle(
+        self, scheduled: float, first: float, last: float, prompt: int, cached: int, made: int, preemptions: int
+    ) -> StepShare | None:
+        history = self.history
+        if not len(history):
+            return None
+        at_first, at_last = history.nearest(first), history.nearest(last)
+        moment = history[at_first]
+        steps = at_last - at_first
+        decode = 0.0
+        if made > 1 and steps > 0:
+            extra = max(made - 1 - steps, 0) / 2  # several tokens a step: the context grows faster
+            decode = decode_seconds(moment.mark, history[at_last].mark, prompt + extra)
+            if steps > made - 1:  # it was out of the batch for some
+                decode *= (made - 1) / steps
+        prefill = self._prefill_share(scheduled, at_first, moment, prompt, cached)
+        counted = self.limits.processes == 1 and not preemptions and prefill is not None
+        return StepShare(prefill or 0.0, decode, COUNTED if counted else ESTIMATED)
+
+    def _prefill_share(self, scheduled: float, at_first: int, moment: Moment, prompt: int, cached: int) -> float | None:
+        history, computed = self.history, max(prompt - cached, 0)
+        if at_first == 0:  # its step is the oldest that is kept, or older than that
+            return prefill_seconds(_NOTHING, moment.mark, computed, 0.0) if len(history) == 1 else None
+        before = history[at_first - 1]
+        start = history.before(scheduled)
+        if self.limits.asynchronous and 0 <= start < at_first - 1 and history[start + 1].busy:
+            start += 1  # the step under way when it was scheduled had been put together before
+        earlier = seconds = 0.0
+        if start < at_first - 1:
+            origin = history[start] if start >= 0 else history[0]
+            chunks = before.chunk_tokens - origin.chunk_tokens
+            if chunks > 0.0:
+                earlier = min(chunks, max(computed - 1, 0))
+                seconds = (before.chunk_seconds - origin.chunk_seconds) * earlier / chunks
+        rest = computed - earlier
+        return seconds + prefill_seconds(before.mark, moment.mark, rest, cached + earlier + rest / 2)
+
+    def _partial(self, known: int, with_output: int, finished: int) -> int:
+        """Requests that prefilled in this step without completing their prompt."""
+        if self.limits.batch_tokens is None or self.limits.processes > 1:
+            return 0
+        if self.limits.asynchronous:
+            return max(known - with_output, 0)
+        return max(self._running - (with_output - finished), 0)
+
+    def _prefill(self, own: _Step, details: Any, partial: int, decoding: int) -> tuple[float, float]:
+        """Tokens prefilled in this step in all, and those of them in chunks that completed no prompt."""
+        completed = max(own.computed_tokens - self._chunk_outstanding, float(own.first_count))
+        if details is not None and self.limits.processes == 1:
+            tokens = float(getattr(details, "num_ctx_tokens", 0) or 0)
+            return tokens, max(tokens - completed, 0.0) if partial else 0.0
+        chunk = 0.0
+        if partial and self.limits.batch_tokens is not None:
+            chunk = max(self.limits.batch_tokens - decoding - completed, 0.0)
+            if self.limits.chunk_tokens:
+                chunk = min(chunk, float(self.limits.chunk_tokens * partial))
+        return completed + chunk, chunk
+
+    def _not_own(self, decoding: int) -> tuple[int, float]:
+        """Sequences of other API processes, and their context if it is like that of one's own."""
+        if not self._others:
+            return 0, 0.0
+        mean = self._own_context / decoding if decoding else 0.0
+        return self._others, self._others * mean
+
+    def _elapsed(
+        self, now: float, own: _Step, details: Any, n: int, context: float, prefilling: int, tokens: float, span: float
+    ) -> tuple[float, bool, bool]:
+        """Seconds of this step; whether to learn from them; whether it began where the last one ended."""
+        last = self._at
+        if own.gaps:
+            gap = min(own.gaps[0], own.gaps[-1])
+            self._at = min(last + gap, max(now, last))
+            if gap > 2 * (now - last) + _CLOCK_SLACK_SECONDS:  # its last token is more than a step ago
+                return max(now - last, 0.0), False, True
+            return gap, self._uncounted is None, True
+        self._at = max(now, last)
+        since_arrival = max(own.slowest_ttft - self._overhead, 0.0) if own.first_count else 0.0
+        if not self._idle:
+            seconds = self._at - last
+            if self._uncounted is not None:
+                self._uncounted += seconds
+                if own.first_count:
+                    seconds += max(since_arrival - self._uncounted, 0.0)
+                    self._uncounted = None
+                return seconds, False, True
+            if self.limits.processes > 1 and own.first_count:
+                seconds = min(seconds, since_arrival)
+            return seconds, own.first_count > 0, True
+        told = float(getattr(details, "elapsed_ms", 0.0) or 0.0) / 1000
+        if told > 0.0:
+            return min(told, self._at - last), True, False
+        if not own.first_count:
+            self._uncounted = 0.0
+            return 0.0, False, False
+        self._uncounted = None
+        seconds = min(since_arrival, self._at - last)
+        if self.limits.processes > 1:
+            expected = self.shares.expected_seconds(n, context, prefilling, tokens, span)
+            seconds = min(seconds, expected) if expected is not None else seconds
+            return seconds, False, False
+        return seconds, True, False
+
+    def _count(
+        self, before: Mark, own: _Step, decoding: int, prefilling: int, tokens: float, span: float, chunk: float,
+        partial: int, seconds: float,
+    ) -> None:  # fmt: skip
+        shares, totals = self.shares, self.totals
+        each = shares.prefill_each - before.prefill_each
+        token = shares.prefill_token - before.prefill_token
+        position = shares.prefill_span - before.prefill_span
+        if chunk > 0.0:
+            self._chunk_tokens += chunk
+            at = self._chunk_outstanding + chunk / 2
+            self._chunk_seconds += partial * each + chunk * (token + at * position)
+        totals.steps_count += 1
+        totals.busy_seconds += seconds
+        totals.shared_seconds += (
+            decoding * (shares.equal - before.equal)
+            + self._own_context * (shares.weight - before.weight)
+            + prefilling * each + tokens * token + span * position
+        )  # fmt: skip
+        totals.decoding_count += decoding
+        totals.prefilling_count += prefilling
+        totals.context_tokens += round(self._own_context)
+        totals.prefill_tokens += round(tokens)
+        totals.output_tokens += own.output_tokens
+
+    def _leave(self, stats: Any) -> None:
+        prompt, made = getattr(stats, "num_prompt_tokens", 0), getattr(stats, "num_generation_tokens", 0)
+        self._own_context = max(self._own_context - (prompt or 0) - max((made or 0) - 1, 0), 0.0)
+        engine = sum(getattr(stats, name, 0.0) or 0.0 for name in ("queued_time", "prefill_time", "decode_time"))
+        overhead = max((getattr(stats, "e2e_latency", 0.0) or 0.0) - engine, 0.0)
+        self._overhead += 0.1 * (overhead - self._overhead) if self._overhead else overhead
+
+
+def _read(iteration: Any) -> _Step:
+    first = getattr(iteration, "time_to_first_tokens_iter", ())
+    prompt = getattr(iteration, "prompt_token_stats", None)
+    total = int(getattr(prompt, "total", None) or getattr(iteration, "num_prompt_tokens", 0) or 0)
+    computed = getattr(prompt, "computed", None)
+    gaps = getattr(iteration, "inter_token_latencies_iter", None)
+    return _Step(
+        gaps if gaps is not None else getattr(iteration, "time_per_output_tokens_iter", ()),  # vLLM 0.11
+        len(first),
+        total if computed is None else int(computed),
+        total,
+        int(getattr(iteration, "num_generation_tokens", 0) or 0),
+        max(first) if first else 0.0,
+    )
+
+
+def _span(completed: float, own: _Step) -> float:
+    """The sum of the positions of the computed tokens, if the prompts of a step are alike."""
+    if not own.first_count:
+        return 0.0
+    cached = max(own.prompt_tokens - own.computed_tokens, 0)
+    earlier = max(own.computed_tokens - completed, 0.0)
+    return completed * (cached + earlier + completed / 2) / own.first_count
