@@ -122,7 +122,13 @@ class Unpriced:
         """Tell what is missing in a line."""
         span = self.interval
         place = ", ".join(part for part in (span.provider, span.region, span.purchase_type) if part)
-        what = "gpu_type or gpu_count is not in the inventory" if self.gpu_hours is None else "no rate"
+        what = "no rate"
+        if self.gpu_hours is None:
+            what = (
+                "gpu_type or gpu_count is not in the inventory"
+                if span.gpu_type is None or span.gpu_count is None
+                else f"gpu_count is {span.gpu_count}"
+            )
         amount = "" if self.gpu_hours is None else f" ({self.gpu_hours:,.1f} GPU-hours)"
         return (
             f"{span.gpu_type or 'unknown GPU'} of replica {span.replica}{f' ({place})' if place else ''}: {what} "
@@ -169,28 +175,28 @@ def bill_of(
     """
     inventory = disjoint(intervals)
     numerators: dict[tuple[int, str], int] = defaultdict(int)
-    billed: dict[tuple[int, str], int] = defaultdict(int)
+    billed: dict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
     model_at: dict[tuple[int, str], str | None] = {}
     currencies = {line.currency for line in invoices}
     unpriced: list[Unpriced] = []
     for interval in clipped(inventory, start, end):
         for piece in uncovered(interval, invoices):
             for priced, rate in by_rate(piece, rates):
-                if rate is None or priced.gpu_count is None:
+                if rate is None or priced.gpu_count is None or priced.gpu_count < 0:
                     unpriced.append(unpriced_of(priced))
                     continue
                 currencies.add(rate.currency)
-                for hour, length in hours_of(priced):
-                    numerators[hour, priced.replica] += length * priced.gpu_count * rate.gpu_hour_units
-                    billed[hour, priced.replica] += length
+                for hour, begins, ends in hours_of(priced):
+                    numerators[hour, priced.replica] += (ends - begins) * priced.gpu_count * rate.gpu_hour_units
+                    billed[hour, priced.replica].append((begins, ends))
                     model_at[hour, priced.replica] = priced.model
     units = {cell: (2 * numerator + HOUR) // (2 * HOUR) for cell, numerator in numerators.items()}
     first, last = microseconds(start), microseconds(end)
     for line in invoices:
-        for hour, replica, model, length, amount in spread(line, inventory):
+        for hour, replica, model, begins, ends, amount in spread(line, inventory):
             if first <= hour < last:
                 units[hour, replica] = units.get((hour, replica), 0) + amount
-                billed[hour, replica] = min(HOUR, billed[hour, replica] + length)
+                billed[hour, replica].append((begins, ends))
                 model_at.setdefault((hour, replica), model)
     if len(currencies) > 1:
         raise CurrencyError(
@@ -199,7 +205,11 @@ def bill_of(
         )
     hours = tuple(
         BillHour(
-            replica, EPOCH + hour * MICROSECOND, model_at[hour, replica], units[hour, replica], billed[hour, replica]
+            replica,
+            EPOCH + hour * MICROSECOND,
+            model_at[hour, replica],
+            units[hour, replica],
+            covered(billed[hour, replica]),
         )
         for hour, replica in sorted(units)
     )
@@ -301,15 +311,26 @@ def specificity(rate: Rate) -> int:
     return sum(part is not None for part in (rate.provider, rate.region, rate.purchase_type))
 
 
-def hours_of(interval: ReplicaInterval) -> Iterable[tuple[int, int]]:
-    """Return (start of the hour, length of the part in it) for each hour that a closed interval touches. Unit: µs."""
+def hours_of(interval: ReplicaInterval) -> Iterable[tuple[int, int, int]]:
+    """Return (start of the hour, begin and end of the part in it) for each hour of a closed interval. Unit: µs."""
     assert interval.valid_to is not None
     begins, ends = microseconds(interval.valid_from), microseconds(interval.valid_to)
     for hour in range(begins // HOUR * HOUR, ends, HOUR):
-        yield hour, min(ends, hour + HOUR) - max(begins, hour)
+        yield hour, max(begins, hour), min(ends, hour + HOUR)
 
 
-def spread(line: InvoiceLine, inventory: Sequence[ReplicaInterval]) -> Iterable[tuple[int, str, str | None, int, int]]:
+def covered(spans: list[tuple[int, int]]) -> int:
+    """Return the length of the union of spans of time. Unit: µs."""
+    length, reach = 0, 0
+    for begins, ends in sorted(spans):
+        length += max(0, ends - max(begins, reach))
+        reach = max(reach, ends)
+    return length
+
+
+def spread(
+    line: InvoiceLine, inventory: Sequence[ReplicaInterval]
+) -> Iterable[tuple[int, str, str | None, int, int, int]]:
     """Spread one invoice line over replicas and hours by GPU-time; the amounts add up to the line exactly.
 
     The share of a cell is the growth of the rounded-down running total, in the order (hour, replica), so that it does
@@ -317,7 +338,7 @@ def spread(line: InvoiceLine, inventory: Sequence[ReplicaInterval]) -> Iterable[
     evenly over the period; a line for the whole fleet is then borne by a replica named "unknown".
 
     Returns:
-        (start of the hour in µs, replica, model, length in µs, units) per cell.
+        (start of the hour, replica, model, begin and end of the part of the hour, units) per cell. Unit of time: µs.
     """
     mine = [part for part in inventory if line.replica in (None, part.replica)]
     parts = list(clipped(mine, line.period_from, line.period_to))
@@ -325,16 +346,16 @@ def spread(line: InvoiceLine, inventory: Sequence[ReplicaInterval]) -> Iterable[
         name = line.replica or "unknown"
         parts = [ReplicaInterval(name, line.period_from, line.period_to, None, None, None, None, None, 1)]
     cells = sorted(
-        (hour, part.replica, part.model or "", length, length * (part.gpu_count or 1))
+        (hour, part.replica, begins, ends, part.model or "", (ends - begins) * max(part.gpu_count or 1, 1))
         for part in parts
-        for hour, length in hours_of(part)
+        for hour, begins, ends in hours_of(part)
     )
     total = sum(weight for *_, weight in cells)
     seen = given = 0
-    for hour, replica, model, length, weight in cells:
+    for hour, replica, begins, ends, model, weight in cells:
         seen += weight
         upto = line.amount_units * seen // total
-        yield hour, replica, model or None, length, upto - given
+        yield hour, replica, model or None, begins, ends, upto - given
         given = upto
 
 
@@ -342,7 +363,7 @@ def unpriced_of(interval: ReplicaInterval) -> Unpriced:
     """Say how much GPU time of a closed interval has no price."""
     assert interval.valid_to is not None
     hours = (interval.valid_to - interval.valid_from) / timedelta(hours=1)
-    known = interval.gpu_type is not None and interval.gpu_count is not None
+    known = interval.gpu_type is not None and interval.gpu_count is not None and interval.gpu_count >= 0
     return Unpriced(interval, hours * interval.gpu_count if known and interval.gpu_count is not None else None)
 
 

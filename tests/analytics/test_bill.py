@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -169,3 +170,27 @@ def test_a_credit_lowers_the_bill():
 def test_currencies_are_never_added():
     with pytest.raises(CurrencyError, match="EUR, USD"):
         bill([replica("a"), replica("b", gpu="L4")], [rate(), rate(gpu="L4", currency="EUR", id="b")])
+
+
+def test_a_credit_does_not_stand_in_for_the_rates_of_its_period():
+    found = bill([replica()], [rate(100)], [replace(line(-30), covers=False)])
+    assert found.units == 4 * 100 - 30
+    assert {hour.billed_microseconds for hour in found.hours} == {3_600_000_000}
+
+
+def test_an_hour_billed_by_two_lines_is_billed_once_in_time():
+    quarter = replica(ends=DAY + 0.25 * HOUR)
+    found = bill([quarter], [], [line(8), line(-4, id="j")])
+    assert [(hour.units, hour.billed_microseconds) for hour in found.hours] == [(4, 900_000_000)]
+
+
+def test_rates_and_invoices_of_one_hour_add_up_in_time():
+    half = line(7, DAY, DAY + 0.5 * HOUR)
+    (hour,) = bill([replica()], [rate(100)], [half], end=DAY + HOUR).hours
+    assert (hour.units, hour.billed_microseconds) == (57, 3_600_000_000)
+
+
+def test_a_negative_number_of_gpus_is_missing_from_the_bill_and_no_credit():
+    found = bill([replica(gpus=-2)], [rate()])
+    assert found.units == 0
+    assert "gpu_count is -2" in str(found.unpriced[0])
