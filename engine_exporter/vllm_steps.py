@@ -26,7 +26,6 @@ from engine_exporter.step_shares import Mark, StepShares, decode_seconds, prefil
 COUNTED, ESTIMATED = "counted", "estimated"
 """How well the composition of a request's steps is known."""
 _CLOCK_SLACK_SECONDS = 0.002
-_NOTHING = Mark(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 class StepShare(NamedTuple):
@@ -111,6 +110,7 @@ class EngineSteps:
         self._chunk_outstanding = 0.0
         self._chunk_tokens = 0.0
         self._chunk_seconds = 0.0
+        self.history.append(Moment(self._at, self.shares.mark(), 0.0, 0.0, False))
 
     def record(self, scheduler: Any, iteration: Any) -> None:
         """Take in one engine step.
@@ -134,6 +134,8 @@ class EngineSteps:
         partial = self._partial(known, decoding + first, len(finished))
         tokens, chunk = self._prefill(own, details, partial, decoding)
         completed = max(tokens - chunk, 0.0)
+        if first:  # what completes its prompt was begun in the chunks before
+            self._chunk_outstanding = max(self._chunk_outstanding - max(own.computed_tokens - completed, 0.0), 0.0)
         prefilling = first + partial
         span = _span(completed, own) + chunk * (self._chunk_outstanding + chunk / 2)
         others, other_context = self._not_own(decoding)
@@ -202,9 +204,9 @@ class EngineSteps:
         self, scheduled: float, first: float, last: float, prompt: int, cached: int, made: int, preemptions: int
     ) -> StepShare | None:
         history = self.history
-        if not len(history):
-            return None
         at_first, at_last = history.nearest(first), history.nearest(last)
+        if at_last <= 0:  # before the first step that was seen, or before those that are kept
+            return None
         moment = history[at_first]
         steps = at_last - at_first
         decode = 0.0
@@ -219,15 +221,15 @@ class EngineSteps:
 
     def _prefill_share(self, scheduled: float, at_first: int, moment: Moment, prompt: int, cached: int) -> float | None:
         history, computed = self.history, max(prompt - cached, 0)
-        if at_first == 0:  # its step is the oldest that is kept, or older than that
-            return prefill_seconds(_NOTHING, moment.mark, computed, 0.0) if len(history) == 1 else None
+        if at_first == 0:  # its step is older than those that are kept
+            return None
         before = history[at_first - 1]
         start = history.before(scheduled)
         if self.limits.asynchronous and 0 <= start < at_first - 1 and history[start + 1].busy:
             start += 1  # the step under way when it was scheduled had been put together before
         earlier = seconds = 0.0
         if start < at_first - 1:
-            origin = history[start] if start >= 0 else history[0]
+            origin = history[max(start, 0)]
             chunks = before.chunk_tokens - origin.chunk_tokens
             if chunks > 0.0:
                 earlier = min(chunks, max(computed - 1, 0))

@@ -1,0 +1,270 @@
+"""Steps put together from what vLLM's stat logger is told, against an engine whose every step is known."""
+
+import random
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pytest
+
+from engine_exporter.step_history import Moment, StepHistory
+from engine_exporter.step_shares import Mark
+from engine_exporter.vllm_steps import COUNTED, ESTIMATED, EngineLimits, EngineSteps
+
+LAW = (0.018, 1e-4, 1.4e-7, 8.9e-5)
+
+
+@dataclass
+class Request:
+    prompt: int
+    output: int
+    cached: int = 0
+    team: str = "team"
+    arrived: float = 0.0
+    scheduled: float = 0.0
+    first: float = 0.0
+    last: float = 0.0
+    computed: int = 0
+    made: int = 0
+    preemptions: int = 0
+    true_seconds: float = 0.0
+    share: object = None
+    finished: bool = False
+
+
+@dataclass
+class Vllm:
+    """An engine that schedules as vLLM does, and tells its stat logger what vLLM tells."""
+
+    limits: EngineLimits
+    front_end_seconds: float = 0.003
+    transport_seconds: float = 0.0004
+    details: bool = False
+    clock: float = 100.0
+    waiting: list = field(default_factory=list)
+    running: list = field(default_factory=list)
+    busy_seconds: float = 0.0
+    noise: random.Random = field(default_factory=lambda: random.Random(4))
+
+    def __post_init__(self):
+        self.wall = self.clock
+        self.steps = EngineSteps(self.limits, now=lambda: self.wall)
+        self.next = None
+        self.done = []
+
+    def arrive(self, request):
+        request.arrived = self.clock - self.front_end_seconds
+        self.waiting.append(request)
+
+    def schedule(self):
+        """What the next step holds: decoding requests, and (request, tokens) to prefill."""
+        decoding = [one for one in self.running if one.computed >= one.prompt and not one.finished]
+        room, chunks = self.limits.batch_tokens - len(decoding), []
+        started = [one for one in self.running if one.computed < one.prompt]
+        for one in started + self.waiting[:]:
+            if room <= 0:
+                break
+            if one in self.waiting:
+                self.waiting.remove(one)
+                self.running.append(one)
+                one.scheduled, one.computed = self.clock, one.cached
+            size = min(room, one.prompt - one.computed)
+            chunks.append((one, size, one.computed))
+            one.computed += size
+            room -= size
+        return decoding, chunks
+
+    def step(self):
+        if self.limits.asynchronous and self.next:
+            decoding, chunks = self.next
+        else:
+            decoding, chunks = self.schedule()
+        if not decoding and not chunks:
+            self.next = None
+            return False
+        step, sequence, context, prefill = LAW
+        jitter = self.noise.lognormvariate(0, 0.02)
+        people = len(decoding) + len(chunks)
+        seconds = 0.0
+        for one in decoding:
+            part = jitter * (step / people + sequence + context * (one.prompt + one.made - 1))
+            one.true_seconds += part
+            seconds += part
+        for one, size, _ in chunks:
+            part = jitter * (step / people + prefill * size)
+            one.true_seconds += part
+            seconds += part
+        if self.limits.asynchronous:  # the next step is put together while this one runs
+            for one, size, at in chunks:
+                if at + size >= one.prompt:
+                    one.made = 1
+            for one in decoding:
+                one.made += 1
+                one.finished = one.made >= one.output
+            for one, size, at in chunks:
+                one.finished = at + size >= one.prompt and one.output <= 1
+            self.next = self.schedule()
+        self.clock += seconds
+        self.busy_seconds += seconds
+        self.tell(decoding, chunks)
+        return True
+
+    def tell(self, decoding, chunks):
+        gaps, first, finished = [], [], []
+        computed = total = 0
+        late = self.transport_seconds * self.noise.uniform(1, 3)
+        self.wall = self.clock + late
+        for one in decoding:
+            gaps.append(self.clock - one.last)
+            one.last = self.clock
+            if not self.limits.asynchronous:
+                one.made += 1
+        for one, size, at in chunks:
+            if at + size >= one.prompt:
+                first.append(self.wall - one.arrived)
+                computed, total = computed + one.prompt - one.cached, total + one.prompt
+                one.first = one.last = self.clock
+                one.made = max(one.made, 1)
+        outputs = decoding + [one for one, size, at in chunks if at + size >= one.prompt]
+        for one in outputs:
+            if one.made >= one.output:
+                self.running.remove(one)
+                self.done.append(one)
+                finished.append(self.row(one))
+        iteration = SimpleNamespace(
+            inter_token_latencies_iter=gaps, time_to_first_tokens_iter=first, num_generation_tokens=len(outputs),
+            prompt_token_stats=SimpleNamespace(computed=computed, total=total), finished_requests=finished,
+        )  # fmt: skip
+        details = SimpleNamespace(num_ctx_tokens=sum(size for _, size, _ in chunks), elapsed_ms=0.0, is_dummy=False)
+        scheduler = SimpleNamespace(
+            num_running_reqs=len(self.running), num_waiting_reqs=len(self.waiting),
+            iteration_details=details if self.details else None,
+        )  # fmt: skip
+        self.steps.record(scheduler, iteration if outputs else None)
+        for row in finished:
+            row.request.share = self.steps.share(row)
+
+    def row(self, one):
+        return SimpleNamespace(
+            request=one, e2e_latency=self.wall - one.arrived, queued_time=one.scheduled - one.arrived - 0.003,
+            prefill_time=one.first - one.scheduled, decode_time=one.last - one.first, num_prompt_tokens=one.prompt,
+            num_cached_tokens=one.cached, num_generation_tokens=one.made, num_preemptions=one.preemptions,
+        )  # fmt: skip
+
+    def live(self, one):
+        stats = SimpleNamespace(
+            scheduled_ts=one.scheduled, first_token_ts=one.first, last_token_ts=one.last,
+            num_generation_tokens=one.made, num_preemptions=0,
+        )  # fmt: skip
+        return SimpleNamespace(stats=stats, prompt_len=one.prompt, num_cached_tokens=one.cached)
+
+
+TEAMS = {"chat": (300, 120), "documents": (2600, 40), "agents": (900, 80)}
+
+
+def run_load(engine, requests=400, seed=3, rate=0.12):
+    source = random.Random(seed)
+    asked = []
+    while len(engine.done) < requests:
+        if len(asked) < requests:
+            for team, sizes in TEAMS.items():
+                if source.random() < rate:
+                    prompt, output = (max(2, round(mean * source.lognormvariate(0, 0.5))) for mean in sizes)
+                    cached = prompt // 3 // 16 * 16 if source.random() < 0.3 else 0
+                    asked.append(Request(prompt, output, cached, team))
+                    engine.arrive(asked[-1])
+        if not engine.step():
+            engine.clock += source.expovariate(1.0)
+            engine.wall = engine.clock
+    return asked
+
+
+def moved(requests):
+    """The part of the time that lands at the wrong team."""
+    ours, truth = dict.fromkeys(TEAMS, 0.0), dict.fromkeys(TEAMS, 0.0)
+    for one in requests:
+        ours[one.team] += one.share.prefill_seconds + one.share.decode_seconds
+        truth[one.team] += one.true_seconds
+    return sum(abs(ours[team] - truth[team]) for team in TEAMS) / 2 / sum(truth.values())
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("details", [False, True], ids=["inferred", "told"])
+@pytest.mark.parametrize("rate", [0.01, 0.12], ids=["idle", "busy"])
+def test_what_is_inferred_is_what_the_engine_did(asynchronous, details, rate):
+    engine = Vllm(EngineLimits(batch_tokens=2048, asynchronous=asynchronous), details=details)
+    requests = run_load(engine, 150 if rate < 0.1 else 400, rate=rate)
+    totals = engine.steps.totals
+    shared = sum(one.share.prefill_seconds + one.share.decode_seconds for one in requests)
+    print(f"busy {totals.busy_seconds / engine.busy_seconds:.4f}, shared {shared / engine.busy_seconds:.4f}, ", end="")
+    print(f"at the wrong team {moved(requests):.2%}")
+    assert totals.busy_seconds == pytest.approx(engine.busy_seconds, rel=0.01)
+    assert shared == pytest.approx(engine.busy_seconds, rel=0.01)
+    assert totals.prefill_tokens == pytest.approx(sum(one.prompt - one.cached for one in requests), rel=0.01)
+    assert totals.output_tokens == sum(one.made for one in requests)
+    assert moved(requests) < 0.01
+    assert {one.share.source for one in requests} == {COUNTED}
+
+
+def test_a_request_alone_gets_all_of_its_steps():
+    engine = Vllm(EngineLimits(batch_tokens=2048))
+    engine.arrive(Request(500, 20))
+    while engine.step():
+        pass
+    engine.clock += 5
+    alone = Request(1000, 50)
+    engine.arrive(alone)
+    while engine.step():
+        pass
+    assert alone.share.prefill_seconds + alone.share.decode_seconds == pytest.approx(alone.true_seconds, rel=0.01)
+
+
+def test_who_was_broken_off_keeps_what_it_used():
+    engine = Vllm(EngineLimits(batch_tokens=2048))
+    gone, stays = Request(400, 500), Request(400, 60)
+    engine.arrive(stays)
+    engine.arrive(gone)
+    for _ in range(31):
+        engine.step()
+    share = engine.steps.share_of_gone(engine.live(gone))
+    assert share.prefill_seconds + share.decode_seconds == pytest.approx(gone.true_seconds, rel=0.02)
+    engine.running.remove(gone)
+    while engine.step():
+        pass
+    assert stays.share.prefill_seconds + stays.share.decode_seconds == pytest.approx(stays.true_seconds, rel=0.02)
+
+
+def test_a_request_that_never_came_to_a_token_has_no_share():
+    engine = Vllm(EngineLimits(batch_tokens=2048))
+    assert engine.steps.share_of_gone(engine.live(Request(400, 5))) is None
+    assert engine.steps.share(engine.row(Request(400, 5))) is None
+
+
+def test_preempted_requests_and_several_processes_are_marked_estimated():
+    for limits, preemptions in ((EngineLimits(2048), 1), (EngineLimits(2048, processes=2), 0)):
+        engine = Vllm(limits)
+        one = Request(100, 10, preemptions=preemptions)
+        engine.arrive(one)
+        while engine.step():
+            pass
+        assert one.share.source == ESTIMATED
+
+
+def test_a_step_costs_little_and_strange_statistics_do_no_harm():
+    steps = EngineSteps()
+    steps.record(None, None)
+    steps.record(SimpleNamespace(), SimpleNamespace(finished_requests=[]))
+    steps.record(SimpleNamespace(num_running_reqs=None, num_waiting_reqs=None), None)
+    assert steps.totals.busy_seconds >= 0.0
+    assert steps.totals.output_tokens == 0
+
+
+def test_the_history_forgets_the_oldest_and_finds_the_rest():
+    history = StepHistory(limit=10)
+    for k in range(100):
+        history.append(Moment(float(k), Mark(k, 0, 0, 0, 0, 0, 0), 0.0, 0.0, True))
+    assert 10 <= len(history) <= 20
+    assert history[history.nearest(95.4)].mark.steps == 95
+    assert history[history.nearest(95.6)].mark.steps == 96
+    assert history[history.before(95.6)].mark.steps == 95
+    assert history[history.nearest(1e9)].at == history[-1].at == 99
+    assert history.nearest(0.0) == 0 and history.before(0.0) == -1
