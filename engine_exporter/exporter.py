@@ -120,9 +120,10 @@ def _make() -> Exporter | None:
             return None
         exporter = from_config(config)
         atexit.register(exporter.close)
-        from engine_exporter.self_metrics import register
+        from engine_exporter import self_metrics, step_metrics
 
-        register(exporter)
+        self_metrics.register(exporter)
+        step_metrics.register(exporter.facts)
     except Exception:
         log.exception("fleetmeter could not start; the engine runs unmeasured")
         return None
