@@ -12,6 +12,8 @@ from collector.decode_scrape import decode_scrape
 from collector.decode_traces import decode_traces
 from collector.decoded import Decoded
 from collector.errors import PermanentError, TooLargeError
+from collector.points.remote_write import decode_write
+from collector.snappy_blocks import unsnapped
 from collector.spool_records import Record
 from collector.table_contracts import conform, with_received_at
 
@@ -45,6 +47,8 @@ def decode_by_kind(record: Record, body: bytes) -> Decoded:
         return decode_rows(record.meta["table"], body, record.received_us)
     if record.kind == "scrape":
         return decode_scrape(body, record.meta)
+    if record.kind == "remote_write":
+        return decode_write(body, record.received_us, record.meta["version"])
     raise PermanentError(f"a spool record of unknown kind {record.kind!r}: was it written by a later fleetmeter?")
 
 
@@ -59,6 +63,8 @@ def decompressed(body: bytes, encoding: str, max_body_bytes: int) -> bytes:
         plain = body
     elif encoding == "gzip":
         plain = gunzip(body, max_body_bytes)
+    elif encoding == "snappy":
+        plain = unsnapped(body, max_body_bytes)
     else:
         raise PermanentError(f"content-encoding {encoding!r} is not understood; use gzip or none")
     if len(plain) > max_body_bytes:

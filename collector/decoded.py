@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from collector.table_contracts import table_contracts
@@ -46,6 +48,20 @@ class RowBuilder:
         return pa.Table.from_arrays(arrays, schema=pa.schema([pa.field(one.name, one.type) for one in fields]))
 
 
+Ids = npt.NDArray[np.int64]
+Unknown = Callable[[Ids], npt.NDArray[np.bool_]]
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesUsed:
+    """The series of a body's points, described only where the tables do not know them."""
+
+    ids: Ids
+    """Their ids, once each."""
+    describe: Callable[[Ids], Sequence[RowBuilder]]
+    """Rows of the series at these places of `ids`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """One request body, decoded."""
@@ -58,6 +74,10 @@ class Decoded:
     """Those that did not."""
     builders: tuple[RowBuilder, ...] = ()
     """Rows that are not Arrow yet."""
+    series: SeriesUsed | None = None
+    """Series that points in `arrow` belong to, beside those in the rows."""
+    written: Mapping[str, int] = field(default_factory=dict)
+    """What was accepted by kind, where a protocol answers with that."""
 
     @property
     def rows_count(self) -> int:
@@ -83,15 +103,32 @@ class Decoded:
         return "; ".join(reasons[:3]) + more
 
 
-def merged_tables(bodies: Sequence[Decoded]) -> dict[str, pa.Table]:
-    """Put the rows of many bodies together, one Arrow table a table."""
+def merged_tables(bodies: Sequence[Decoded], unknown: Unknown | None = None) -> dict[str, pa.Table]:
+    """Put the rows of many bodies together, one Arrow table a table.
+
+    Args:
+        bodies: what was decoded.
+        unknown: tells of each series id whether the tables lack it; None describes every series.
+    """
     parts: dict[str, list[pa.Table]] = {}
+    described = [builder for used in series_of(bodies) for builder in describe(used, unknown)]
     for body in bodies:
         for table, rows in body.arrow.items():
             parts.setdefault(table, []).append(rows)
-    for builder in merged_builders(builder for body in bodies for builder in body.builders):
+    for builder in merged_builders([*(builder for body in bodies for builder in body.builders), *described]):
         parts.setdefault(builder.table, []).append(builder.build())
     return {table: pa.concat_tables(rows, promote_options="default") for table, rows in parts.items()}
+
+
+def series_of(bodies: Sequence[Decoded]) -> list[SeriesUsed]:
+    """Return the series of all bodies; those of one cache once each."""
+    return [body.series for body in bodies if body.series is not None]
+
+
+def describe(used: SeriesUsed, unknown: Unknown | None) -> Sequence[RowBuilder]:
+    """Return the rows of those series that are unknown."""
+    absent = np.ones(len(used.ids), np.bool_) if unknown is None else unknown(used.ids)
+    return used.describe(np.flatnonzero(absent)) if absent.any() else ()
 
 
 def merged_builders(builders: Iterable[RowBuilder]) -> list[RowBuilder]:

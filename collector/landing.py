@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from collector.bodies import decode_record_body
 from collector.dead_letters import DeadLetters
-from collector.decoded import Decoded, Rejected, merged_tables
+from collector.decoded import Decoded, Rejected, Unknown, merged_tables
 from collector.errors import PermanentError, RetryableError, StoreFailedError
 from collector.self_metrics import SelfMetrics
 from collector.spool_records import Position, Record, Spooled
@@ -194,7 +194,7 @@ class Landing:
         self._oldest_us = None
 
     def _land_in_one(self, batch: list[Arrival]) -> None:
-        entries, owners = entries_of(batch)
+        entries, owners = entries_of(batch, self.store.unknown_series)
         self._keep_rejected(batch)
         started = time.monotonic()
         counts = self._insist(entries, batch[-1].end)
@@ -285,8 +285,12 @@ def let_go(spooled: Spooled) -> Spooled:
     return replace(spooled, record=None, handed=Handed(None, landed))
 
 
-def entries_of(batch: list[Arrival]) -> tuple[list[tuple[str, pa.Table]], dict[int, list[int]]]:
+def entries_of(
+    batch: list[Arrival], unknown: Unknown | None = None
+) -> tuple[list[tuple[str, pa.Table]], dict[int, list[int]]]:
     """Put the rows of all records of a table together, except where somebody waits for a record's own count.
+
+    `unknown` tells which series the tables lack; the others are not described again.
 
     Returns:
         The entries (table, rows) to insert, and for each arrival's id the entries that are its own.
@@ -302,7 +306,7 @@ def entries_of(batch: list[Arrival]) -> tuple[list[tuple[str, pa.Table]], dict[i
                 own = list(arrival.decoded.tables.items())
                 owners[id(arrival)] = list(range(len(entries), len(entries) + len(own)))
                 entries += own
-        entries += merged_tables([arrival.decoded for arrival in batch if arrival.landed is None]).items()
+        entries += merged_tables([one.decoded for one in batch if one.landed is None], unknown).items()
     except (pa.ArrowException, ArithmeticError, TypeError, ValueError) as error:
         raise PermanentError(f"rows that are no Arrow: {error}") from error
     return entries, owners

@@ -20,6 +20,7 @@ from collector.pipeline import Pipeline
 from collector.receivers.intake import Intake
 from collector.receivers.otlp_grpc import OtlpGrpc
 from collector.receivers.otlp_http import OtlpHttp
+from collector.receivers.remote_write import RemoteWrite
 from collector.scraper import Scraper
 from collector.sql_door import SqlDoor
 from collector.tokens import Tokens, load_tokens
@@ -92,7 +93,9 @@ class Collector:
             api = Api(
                 intake, door, queries, config.query_concurrency, tokens, metrics, lambda: self._not_ready(pipeline)
             )
-            api_server = http_server(OtlpHttp(intake, tokens, metrics, build_api(api)))
+            api_server = http_server(
+                OtlpHttp(intake, tokens, metrics, RemoteWrite(intake, tokens, metrics, build_api(api)))
+            )
             otlp_server = http_server(OtlpHttp(intake, tokens, metrics, not_found))
             grpc_server = OtlpGrpc(intake, tokens, metrics)
             try:

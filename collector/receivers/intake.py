@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from collector.bodies import decode_record_body
@@ -33,6 +33,8 @@ class Accepted:
     """Why not."""
     landed_count: int | None = None
     """New rows, where the door waited for the landing."""
+    written: Mapping[str, int] = field(default_factory=dict)
+    """What was accepted by kind, where a protocol answers with that."""
 
 
 class Intake:
@@ -95,7 +97,7 @@ class Intake:
         landed_count: int | None = 0 if wait_for_landing else None
         if landed is not None:
             landed_count = await asyncio.wrap_future(landed)
-        return Accepted(decoded.accepted_count, len(decoded.rejected), decoded.message, landed_count)
+        return Accepted(decoded.accepted_count, len(decoded.rejected), decoded.message, landed_count, decoded.written)
 
     async def _decode(self, record: Record) -> Decoded:
         if len(record.body) <= INLINE_BYTES:

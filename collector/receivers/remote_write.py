@@ -1,0 +1,108 @@
+"""Prometheus remote write, 1.0 and 2.0, as bare ASGI.
+
+A body that is good but for some series is kept without them and answered with 400: remote write has no partial success,
+and a sender does not repeat what was answered so. What was kept stands in 2.0's response headers.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from collector.decode_remote_write import FIRST, SECOND
+from collector.errors import CollectorError
+from collector.receivers.http_messages import (
+    App,
+    Disconnected,
+    Receive,
+    Scope,
+    Send,
+    headers_of,
+    read_body,
+    send_answer,
+)
+from collector.receivers.intake import Accepted, Intake
+from collector.receivers.otlp_http import MethodError, UnsupportedTypeError, media_type, status_of
+from collector.self_metrics import SelfMetrics
+from collector.tokens import Tokens
+
+PATH = "/api/v1/write"
+DOOR = "remote_write"
+PROTOBUF = "application/x-protobuf"
+VERSIONS = {"prometheus.WriteRequest": FIRST, "io.prometheus.write.v2.Request": SECOND}
+RETRY_AFTER = (b"retry-after", b"5")
+WRITTEN = ("samples", "histograms", "exemplars")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteWrite:
+    """POST /api/v1/write; other paths go to `otherwise`."""
+
+    intake: Intake
+    tokens: Tokens
+    metrics: SelfMetrics
+    otherwise: App
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http" or scope["path"] != PATH:
+            await self.otherwise(scope, receive, send)
+            return
+        started = time.perf_counter()
+        try:
+            answer = await self._accept(scope, receive)
+        except Disconnected:
+            return
+        except CollectorError as error:
+            await self._refuse(send, error)
+            return
+        status = 400 if answer.rejected_count else 204
+        if status == 400:
+            self.metrics.count("fleetmeter_refused_bodies", door=DOOR, status="partial")
+        await send_answer(send, status, answer.message.encode(), b"text/plain; charset=utf-8", headers_for(answer))
+        self.metrics.observe("fleetmeter_ack_seconds", time.perf_counter() - started, door=DOOR)
+
+    async def _accept(self, scope: Scope, receive: Receive) -> Accepted:
+        if scope["method"] != "POST":
+            raise MethodError("remote write is sent with POST")
+        headers = headers_of(scope)
+        self.tokens.check(headers.get("authorization"), "write")
+        version = version_of(headers)
+        body = await read_body(scope, receive, self.intake.max_body_bytes)
+        self.metrics.count("fleetmeter_received_bodies", door=DOOR)
+        self.metrics.count("fleetmeter_received_bytes", len(body), door=DOOR)
+        return await self.intake.accept(DOOR, body, encoding="snappy", meta={"version": version})
+
+    async def _refuse(self, send: Send, error: CollectorError) -> None:
+        status = status_of(error)
+        self.metrics.count("fleetmeter_refused_bodies", door=DOOR, status=str(status))
+        extra = {503: [RETRY_AFTER], 401: [(b"www-authenticate", b"Bearer")], 405: [(b"allow", b"POST")]}
+        headers = [*extra.get(status, []), *headers_for(Accepted(0, 0, ""))]
+        await send_answer(send, status, str(error).encode(), b"text/plain; charset=utf-8", headers)
+
+
+def version_of(headers: dict[str, str]) -> str:
+    """Return the protocol version of a request by its content type; without a `proto` it is 1.0.
+
+    Raises:
+        UnsupportedTypeError: another type or encoding; the sender falls back to a version that is understood.
+    """
+    if media_type(headers) not in (PROTOBUF, ""):
+        raise UnsupportedTypeError(f"content-type {media_type(headers)!r} is not remote write; use {PROTOBUF}")
+    encoding = headers.get("content-encoding", "snappy").strip().lower()
+    if encoding != "snappy":
+        raise UnsupportedTypeError(f"content-encoding {encoding!r} is not remote write's; use snappy (block format)")
+    parameters = [part.strip() for part in headers.get("content-type", "").split(";")[1:]]
+    named = [part.partition("=")[2].strip('"') for part in parameters if part.lower().startswith("proto=")]
+    proto = named[0] if named else "prometheus.WriteRequest"
+    if proto not in VERSIONS:
+        raise UnsupportedTypeError(f"proto={proto} is not understood; use {' or '.join(VERSIONS)}")
+    return VERSIONS[proto]
+
+
+def headers_for(answer: Accepted) -> list[tuple[bytes, bytes]]:
+    """Return 2.0's headers that say what was kept."""
+    return [
+        (f"x-prometheus-remote-write-{part}-written".encode(), str(answer.written.get(part, 0)).encode())
+        for part in WRITTEN
+    ]
