@@ -12,6 +12,8 @@ import click
 # command -> (module:object, one line of help shown without importing the module)
 COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("analytics.cost_commands.report:report", "Tell what every team's tokens cost."),
+    "close": ("analytics.cost_commands.close:close", "Freeze a month in the ledger, or correct it."),
+    "verify": ("analytics.cost_commands.verify:verify", "Check that the ledger is as it was written."),
     "rates": ("analytics.cost_commands.rates:rates", "Prices of GPUs."),
     "budget": ("analytics.cost_commands.budget:budget", "Budgets of teams."),
     "load": ("analytics.cost_commands.load:load", "Load inventory, prices, invoices or budgets from a CSV."),
