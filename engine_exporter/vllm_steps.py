@@ -102,7 +102,7 @@ class EngineSteps:
         self._idle = True
         self._uncounted: float | None = None
         """Time counted since a prompt's first chunk after idleness, whose own time is not known yet."""
-        self._overhead = 0.0
+        self._overhead: float | None = None
         self._running = 0
         self._others = 0
         self._own = 0
@@ -277,7 +277,7 @@ class EngineSteps:
                 return max(now - last, 0.0), False, True
             return gap, self._uncounted is None, True
         self._at = max(now, last)
-        since_arrival = max(own.slowest_ttft - self._overhead, 0.0) if own.first_count else 0.0
+        since_arrival = max(own.slowest_ttft - (self._overhead or 0.0), 0.0) if own.first_count else 0.0
         if not self._idle:
             seconds = self._at - last
             if self._uncounted is not None:
@@ -333,7 +333,10 @@ class EngineSteps:
         self._own_context = max(self._own_context - (prompt or 0) - max((made or 0) - 1, 0), 0.0)
         engine = sum(getattr(stats, name, 0.0) or 0.0 for name in ("queued_time", "prefill_time", "decode_time"))
         overhead = max((getattr(stats, "e2e_latency", 0.0) or 0.0) - engine, 0.0)
-        self._overhead += 0.1 * (overhead - self._overhead) if self._overhead else overhead
+        if self._overhead is None or overhead < self._overhead:
+            self._overhead = overhead
+        else:  # near the least there is: what a busy event loop adds is no part of it
+            self._overhead += 0.02 * (overhead - self._overhead)
 
 
 def _read(iteration: Any) -> _Step:

@@ -1,8 +1,9 @@
-"""A mixed load of three teams on one vLLM server, seeded, and what its clients saw.
+"""A mixed load of four teams on one vLLM server, seeded, and what its clients saw.
 
 support: streamed chats behind one long system prompt; some polite adapter.  search: short completions, not streamed,
-often.  agents: conversations that grow turn by turn, streamed, some broken off.  And what goes wrong in life: unknown
-models, prompts that are too long, wrong keys, bad values, clients that leave.
+often.  agents: conversations that grow turn by turn, streamed, some broken off.  evals: every endpoint there is, with
+choices and several prompts, streamed or not (not part of `plan`).  And what goes wrong in life: unknown models,
+prompts that are too long, wrong keys, bad values, clients that leave.
 """
 
 import asyncio
@@ -22,8 +23,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 MODEL = "tiny-qwen3"
-TEAMS = {"support": "helpdesk", "search": "ranker", "agents": "coder"}
+PLANNED = ("support", "search", "agents")
+TEAMS = {"support": "helpdesk", "search": "ranker", "agents": "coder", "evals": "judge"}
 KEYS = {team: f"sk-{team}-0123456789abcdef" for team in TEAMS}
+ADAPTERS = ("adapter-polite", "adapter-terse")
 WORDS = tuple(
     """return class import value index string error object method module file path name type list number call test
     default function argument result raise thread buffer socket parser token frame stack line code time date event
@@ -31,6 +34,8 @@ WORDS = tuple(
     """.split()  # noqa: SIM905
 )
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+ENDS = ("response.completed", "response.incomplete", "message_stop")
+"""How the last event of /v1/responses and /v1/messages is called; the others say [DONE]."""
 
 
 @dataclass
@@ -78,7 +83,7 @@ def plan(seed: int, seconds: float, per_second: float, busy: tuple[float, float]
             return asks
         if not busy[0] <= at / seconds < busy[1] and source.random() > 1 / 3:
             continue
-        team = source.choices(list(TEAMS), weights=(3, 4, 3))[0]
+        team = source.choices(PLANNED, weights=(3, 4, 3))[0]
         ask = next(makers[team])
         ask.at_seconds = at
         asks.append(spoilt(source, ask) if source.random() < 0.06 else ask)
@@ -228,7 +233,7 @@ class Clients:
             return Seen(ask, "client_disconnect")
         seen = Seen(ask, "ok" if response.status_code == 200 else "rejected", response.status_code)
         if response.status_code == 200:
-            take_usage(seen, response.json()["usage"])
+            take_usage(seen, response.json().get("usage") or {})
         return seen
 
     async def stream(self, client: httpx.AsyncClient, ask: Ask, headers: dict) -> Seen:
@@ -251,8 +256,12 @@ class Clients:
                 data = json.loads(line[6:])
                 if error := data.get("error"):
                     seen.outcome = "rejected" if error.get("code") == 503 else "error"
-                if data.get("usage"):
-                    take_usage(seen, data["usage"])
+                for holder in (data, data.get("response") or {}, data.get("message") or {}):
+                    if isinstance(holder, dict) and holder.get("usage"):
+                        take_usage(seen, holder["usage"])
+                if data.get("type") in ENDS:
+                    seen.outcome = "ok"
+                    return seen
                 chunks += 1
                 if chunks == ask.leave_after_chunks:
                     return seen
@@ -261,7 +270,12 @@ class Clients:
 
 def take_usage(seen: Seen, usage: dict) -> None:
     """Chat and completions say prompt and completion tokens, messages and responses input and output tokens."""
-    seen.input_tokens = usage.get("prompt_tokens", usage.get("input_tokens"))
-    seen.output_tokens = usage.get("completion_tokens", usage.get("output_tokens"))
     details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
-    seen.cached_tokens = details.get("cached_tokens", usage.get("cache_read_input_tokens"))
+    cached = details.get("cached_tokens", usage.get("cache_read_input_tokens"))
+    for name, value in (
+        ("input_tokens", usage.get("prompt_tokens", usage.get("input_tokens"))),
+        ("output_tokens", usage.get("completion_tokens", usage.get("output_tokens"))),
+        ("cached_tokens", cached),
+    ):
+        if value is not None:  # a stream of /v1/messages tells one at its start and the other at its end
+            setattr(seen, name, value)

@@ -17,9 +17,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from environment import engine_venv, models_of
+from load import ADAPTERS, MODEL
 
-MODEL = "tiny-qwen3"
-ADAPTERS = ("adapter-polite", "adapter-terse")
 START_SECONDS = 300
 QUIET = {
     "HF_HUB_OFFLINE": "1",
@@ -86,19 +85,26 @@ def vllm_server(
     arguments: tuple[str, ...] = (),
     environment: dict[str, str] | None = None,
     native_spans: bool = True,
+    adapters: bool = True,
+    measured: bool = True,
 ) -> Iterator[Server]:
-    """Run vLLM with the middleware and the plugin; `folder` takes its log and is its working folder."""
+    """Run vLLM with the middleware and the plugin; `folder` takes its log and is its working folder.
+
+    `measured=False` leaves out both: the plugin is installed, but `VLLM_PLUGINS` names another.
+    """
     venv, port = engine_venv(), free_port()
     models = models_of(venv)
     command = [
         str(venv / "bin" / "vllm"), "serve", str(models / MODEL), "--served-model-name", MODEL,
         "--host", "127.0.0.1", "--port", str(port), "--max-model-len", "1024", "--enforce-eager",
         "--enable-prefix-caching", "--block-size", "32", "--num-gpu-blocks-override", "120", "--max-num-seqs", "6",
-        "--enable-prompt-tokens-details", "--enable-lora", "--max-loras", "2", "--max-lora-rank", "8",
-        "--lora-modules", *(f"{name}={models / name}" for name in ADAPTERS),
-        "--middleware", "engine_exporter.vllm_middleware.FleetmeterMiddleware",
-        "--api-key", *api_keys, *arguments,
+        "--enable-prompt-tokens-details", "--api-key", *api_keys, *arguments,
     ]  # fmt: skip
+    if adapters:
+        command += ["--enable-lora", "--max-loras", "2", "--max-lora-rank", "8", "--lora-modules"]
+        command += [f"{name}={models / name}" for name in ADAPTERS]
+    if measured:
+        command += ["--middleware", "engine_exporter.vllm_middleware.FleetmeterMiddleware"]
     if native_spans:
         command += ["--otlp-traces-endpoint", f"{otlp_endpoint}/v1/traces"]
     variables = {
@@ -114,6 +120,7 @@ def vllm_server(
         "FLEETMETER__ENGINE_EXPORTER__REGION": "local",
         "FLEETMETER__ENGINE_EXPORTER__GPU_TYPE": "cpu",
         "FLEETMETER_API_KEYS": str(api_keys_file),
+        **({} if measured else {"VLLM_PLUGINS": "none"}),
         **(environment or {}),
     }
     log = folder / "vllm.log"

@@ -4,14 +4,17 @@ import asyncio
 import json
 import re
 import subprocess
+import sys
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from load import CHAT, COMPLETIONS, KEYS, MODEL, TEAMS, Ask, Clients, plan
+from every_endpoint import generating
+from load import COMPLETIONS, KEYS, MODEL, TEAMS, Ask, Clients, plan
 from serving import collector, free_port, vllm_server
 
 from collector.client import HttpClient
@@ -20,6 +23,8 @@ from engine_exporter.api_keys import add_key
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 SECONDS, PER_SECOND, SEED = 25, 2.5, 3
+SEVERAL = ("--api-server-count", "2", "--shutdown-timeout", "5")
+"""Without the time-out vLLM kills its API processes at once, and the spans of the last second with them."""
 COUNTERS = {
     "input": "vllm:prompt_tokens_total",
     "cached": "vllm:prompt_tokens_cached_total",
@@ -38,51 +43,59 @@ def engine_counts(text: str) -> dict[str, float]:
     return counts
 
 
-def more_asks() -> list[Ask]:
-    """What the plan does not have: choices, several prompts, other endpoints, a caller that does not sample."""
-    short = {"model": MODEL, "max_tokens": 6, "ignore_eos": True}
-    message = [{"role": "user", "content": "hello there"}]
-    twice = {"x-request-id": "twice"}
-    unsampled = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"}
-    search, hi = KEYS["search"], {"model": MODEL, "max_output_tokens": 6, "input": "hi"}
-    return [
-        Ask(0.5, "search", "choices", COMPLETIONS, {**short, "prompt": ["a b", "c d"], "n": 2}, search),
-        Ask(1.0, "search", "unsampled", CHAT, {**short, "messages": message}, search, headers=unsampled),
-        Ask(1.2, "search", "twice", CHAT, {**short, "messages": message}, search, headers=twice),
-        Ask(1.2, "search", "twice", CHAT, {**short, "messages": message}, search, headers=twice),
-        Ask(1.5, "search", "messages", "/v1/messages", {"model": MODEL, "max_tokens": 6, "messages": message}, search),
-        Ask(2.0, "search", "responses", "/v1/responses", hi, search),
-    ]
+def step_counts(text: str) -> dict[str, float]:
+    """Our own sums over the engine's steps; none where several API processes share a page."""
+    found = re.findall(r"^infer_engine_(step\w+?)_total\{[^}]*\} (\S+)$", text, re.MULTILINE)
+    return {name: float(value) for name, value in found}
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def probe(server, count: int, output: int, prompt_words: int) -> list[dict]:
+    """Times to the first chunk as another process sees them on a server that does nothing else."""
+    url = urlsplit(server.url)
+    arguments = [url.hostname, str(url.port), KEYS["evals"], MODEL, str(count), str(output), str(prompt_words)]
+    script = Path(__file__).parent / "ttft_probe.py"
+    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["seen"]
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one API process", "two API processes"])
+def run(request, tmp_path_factory):
     """One run of everything: server, clients, collector; then the rows, while the collector still answers."""
     folder = tmp_path_factory.mktemp("engine")
     keys = folder / "keys.yaml"
     for team, app in TEAMS.items():
         add_key(keys, KEYS[team], team, app)
-    asks = sorted(plan(SEED, SECONDS, PER_SECOND) + more_asks(), key=lambda ask: ask.at_seconds)
+    asks = sorted(plan(SEED, SECONDS, PER_SECOND) + generating(), key=lambda ask: ask.at_seconds)
     with collector(folder) as sink:
         with vllm_server(
-            folder, otlp_endpoint=sink.otlp_endpoint, api_keys_file=keys, api_keys=list(KEYS.values())
+            folder,
+            otlp_endpoint=sink.otlp_endpoint,
+            api_keys_file=keys,
+            api_keys=list(KEYS.values()),
+            arguments=SEVERAL if request.param > 1 else (),
         ) as server:
             before = engine_counts(server.metrics())
+            began = time.monotonic()
             clients = Clients(server.url, sink.otlp_endpoint, SEED)
             seen = asyncio.run(clients.drive(asks))
             clients.provider.shutdown()
             wait_for_rest(server)
+            wall = time.monotonic() - began
             text = server.metrics()
             after = engine_counts(text)
+            probed = probe(server, 30, 12, 40)
             log = server.log
         sink.check()
         client = HttpClient(sink.url)
-        rows = landed(client, len(asks))
+        rows = landed(client, len(asks) + len(probed))
         spans = client.query("SELECT * FROM spans").to_pylist()
         client.close()
+        probes = [row for row in rows if (row["attributes"].get("infer.request.client_id") or "").startswith("probe-")]
         yield SimpleNamespace(
-            asks=asks, seen=seen, rows=rows, spans=spans, metrics=text, log=log.read_text(),
-            engine={name: after[name] - before[name] for name in before},
+            asks=asks, seen=seen, rows=[row for row in rows if row not in probes], probed=probed, probes=probes,
+            spans=spans, metrics=text, log=log.read_text(), processes=request.param, wall=wall,
+            steps=step_counts(text), engine={name: after[name] - before[name] for name in before},
         )  # fmt: skip
 
 
@@ -136,8 +149,28 @@ def test_tokens_of_a_team_are_what_its_clients_were_told(run):
     for row in run.rows:
         if row["outcome"] == "ok":
             stored[row["team"]] += tokens(row["input_tokens"], row["cached_tokens"], row["output_tokens"])
+    # /v1/messages and /v1/responses leave out what was cached.
+    untold = sum((row["cached_tokens"] or 0) for one, row in of_evals(run) if one.cached_tokens is None)
+    stored["evals"]["cached"] -= untold
     assert stored == told
     assert set(told) == set(TEAMS)
+
+
+def of_evals(run):
+    """The fourth team's requests that were answered, each with its row."""
+    rows = {row["attributes"].get("infer.request.client_id"): row for row in run.rows}
+    sent = [(one, one.ask.headers["x-request-id"]) for one in run.seen if one.ask.team == "evals"]
+    return [(one, rows[name]) for one, name in sent if one.outcome == "ok" and name != "twice"]
+
+
+def test_every_endpoint_tells_its_client_what_its_row_says(run):
+    for one, row in of_evals(run):
+        for name in ("input_tokens", "output_tokens", "cached_tokens"):
+            told = getattr(one, name)
+            assert told is None or (one.ask.kind, name, told) == (one.ask.kind, name, row[name] or 0)
+        assert row["endpoint"] == one.ask.path
+        assert row["ttft_seconds"] > 0
+    assert len({row["endpoint"] for _, row in of_evals(run)}) == 4
 
 
 def tokens(input_tokens, cached_tokens, output_tokens) -> Counter:
@@ -174,6 +207,40 @@ def test_time_to_first_token_is_close_to_the_engines_own(run):
             assert row["e2e_seconds"] >= row["ttft_seconds"]
 
 
+def test_the_time_to_the_first_token_is_what_a_client_sees(run):
+    """Within 5 ms or 2 % of a client in another process that the kernel lets run when bytes come."""
+    ours = {row["attributes"]["infer.request.client_id"]: row["ttft_seconds"] for row in run.probes}
+    off = {one["client_id"]: one["ttft_seconds"] - ours[one["client_id"]] for one in run.probed}
+    late = {k: o for k, o in off.items() if abs(o) > max(0.005, 0.02 * ours[k])}
+    spread = sorted(off.values())
+    print(
+        f"client minus row: median {spread[len(spread) // 2] * 1e3:.2f} ms, most {spread[-1] * 1e3:.2f} ms, late {late}"
+    )
+    assert all(o > -0.001 for o in off.values()), "a row's first token came after its client had it"
+    assert len(late) <= len(off) // 10, "one in ten is granted to the machine"
+
+
+def test_shares_of_the_steps_sum_to_the_time_that_the_engine_was_busy(run):
+    shares = sum((row["prefill_step_seconds"] or 0) + (row["decode_step_seconds"] or 0) for row in run.rows)
+    sources = Counter(row["attributes"].get("infer.request.step_source") for row in run.rows)
+    print(f"shares {shares:.2f} s of {run.wall:.2f} s; {run.steps}; {sources}")
+    worked = [row for row in run.rows if row["output_tokens"]]
+    names = ("endpoint", "outcome", "output_tokens", "prefill_step_seconds", "decode_step_seconds", "attributes")
+    idle = [
+        {name: row[name] for name in names}
+        for row in worked
+        if not row["prefill_step_seconds"] or (row["output_tokens"] > 1 and not row["decode_step_seconds"])
+    ]
+    assert not idle
+    assert shares < run.wall
+    if run.processes == 1:
+        assert shares == pytest.approx(run.steps["step_seconds"], rel=0.03)
+        assert run.steps["step_output_tokens"] == run.engine["output"]
+        assert sources["counted"] > 0.9 * len(worked)
+    else:
+        assert set(sources) <= {None, "estimated"}
+
+
 def test_adapters_and_base_models_are_told_apart(run):
     asked = Counter(one.ask.body["model"] for one in run.seen if one.outcome == "ok")
     stored = Counter(row["adapter"] or row["model"] for row in run.rows if row["outcome"] == "ok")
@@ -185,6 +252,8 @@ def test_the_engines_own_span_is_our_child_and_no_second_request(run):
     assert {row["source"] for row in run.rows} == {"vllm_exporter"}
     own = {(row["trace_id"], row["span_id"]) for row in run.rows}
     native = [span for span in run.spans if span["name"] == "llm_request"]
+    probed = {(row["trace_id"], row["span_id"]) for row in run.probes}
+    native = [span for span in native if (span["trace_id"], span["parent_span_id"]) not in probed]
     assert len(native) == run.engine["finished"]
     assert all((span["trace_id"], span["parent_span_id"]) in own for span in native)
 
@@ -212,9 +281,10 @@ def test_replica_engine_and_version_are_on_every_row(run):
 
 
 def test_the_exporter_tells_about_itself_on_the_engines_metrics(run):
-    assert re.search(r'^infer_exporter_requests_total\{outcome="ok"\} [1-9]', run.metrics, re.MULTILINE)
-    assert 'infer_exporter_faults_total{half="http"} 0.0' in run.metrics
-    assert 'infer_exporter_faults_total{half="engine"} 0.0' in run.metrics
+    if run.processes == 1:  # several processes share a page, and only vLLM's own metrics are merged on it
+        assert re.search(r'^infer_exporter_requests_total\{outcome="ok"\} [1-9]', run.metrics, re.MULTILINE)
+        assert 'infer_exporter_faults_total{half="http"} 0.0' in run.metrics
+        assert 'infer_exporter_faults_total{half="engine"} 0.0' in run.metrics
     assert "fleetmeter measures this server" in run.log
     assert not re.search("fleetmeter (failed|could not)|/engine_exporter/", run.log)
 
