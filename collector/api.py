@@ -18,7 +18,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from collector.audit import Audit, shortened
 from collector.errors import CollectorError, PermanentError, RetryableError
+from collector.quotas import QuotaError
 from collector.receivers.http_messages import read_body
 from collector.receivers.intake import Intake
 from collector.receivers.otlp_http import status_of
@@ -26,7 +28,7 @@ from collector.self_metrics import SelfMetrics
 from collector.sql_door import SqlDoor
 from collector.sql_values import answer_to_json, mapping_of_parameters
 from collector.table_contracts import writable_contract
-from collector.tokens import Tokens
+from collector.tokens import Bearer, Tokens
 
 ARROW = "application/vnd.apache.arrow.stream"
 SQL_BODY = {
@@ -59,8 +61,10 @@ OTLP_PATHS: dict[str, Any] = {
                 "200": {"description": "durable; partial_success says what became no row"},
                 "400": {"description": "not OTLP: do not send it again"},
                 "401": {"description": "no or a wrong bearer token"},
+                "403": {"description": "a token that may not write"},
                 "413": {"description": "over the limit"},
                 "415": {"description": "an unknown content type or encoding"},
+                "429": {"description": "over the token's quota: try again after Retry-After seconds"},
                 "503": {"description": "full or stopping: try again after Retry-After seconds"},
             },
         }
@@ -79,6 +83,7 @@ class Api:
         queries: the threads that run it; as many queries run at once.
         tokens: who may come in.
         metrics: told about queries.
+        audit: told who read and landed what.
         not_ready: why the collector is not ready yet; empty once it is.
         clock: the time now, UTC.
     """
@@ -89,13 +94,15 @@ class Api:
     queries_limit: int
     tokens: Tokens
     metrics: SelfMetrics
+    audit: Audit
     not_ready: Callable[[], str]
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     _running: int = 0
 
     async def sql(self, request: Request) -> Response:
         """Answer one SELECT as an Arrow stream, or as JSON where the client accepts only that."""
-        self.tokens.check(request.headers.get("authorization"), "read")
+        bearer = self.tokens.check(request.headers.get("authorization"), "read")
+        bearer.spend_query()
         body = await body_of(request, 4 * 2**20)
         try:
             asked = json.loads(body)
@@ -111,30 +118,43 @@ class Api:
         self._running += 1
         try:
             loop = asyncio.get_running_loop()
-            content = await loop.run_in_executor(self.queries, self._answer, sql, parameters, as_arrow)
+            content = await loop.run_in_executor(
+                self.queries, self._answer, sql, parameters, as_arrow, bearer, remote_of(request)
+            )
         finally:
             self._running -= 1
         return Response(content, media_type=ARROW if as_arrow else "application/json")
 
-    def _answer(self, sql: str, parameters: Any, as_arrow: bool) -> bytes:
+    def _answer(self, sql: str, parameters: Any, as_arrow: bool, bearer: Bearer, remote: str | None) -> bytes:
         started = time.perf_counter()
-        rows = self.door.query(sql, parameters)
-        self.metrics.observe("fleetmeter_query_seconds", time.perf_counter() - started)
+        told: dict[str, Any] = {"status": 200}
+        try:
+            rows = self.door.query(sql, parameters, bearer.team)
+            told["rows"] = rows.num_rows
+        except CollectorError as error:
+            told = {"status": status_of(error), "error": str(error)[:500]}
+            raise
+        finally:
+            seconds = time.perf_counter() - started
+            self.audit.write(bearer, "query", remote, **told, seconds=round(seconds, 6), **shortened(sql))
+        self.metrics.observe("fleetmeter_query_seconds", seconds)
         return arrow_stream(rows) if as_arrow else answer_to_json(rows)
 
     async def rows(self, table: str, request: Request) -> Response:
         """Make an Arrow stream of rows durable, land it, and answer how many rows were new."""
-        self.tokens.check(request.headers.get("authorization"), "write")
+        bearer = self.tokens.check(request.headers.get("authorization"), "write")
         writable_contract(table)
         body = await body_of(request, self.intake.max_body_bytes)
+        bearer.spend_bytes(len(body))
         encoding = request.headers.get("content-encoding", "identity").lower() or "identity"
         meta = {"table": table}
         answer = await self.intake.accept("rows", body, encoding=encoding, meta=meta, wait_for_landing=True)
+        self.audit.write(bearer, "land", remote_of(request), table=table, rows=answer.landed_count)
         return JSONResponse({"landed": answer.landed_count})
 
     async def scrapes(self, target: str, request: Request) -> Response:
         """Make one /metrics text durable, as read from `target` at `observed_at`; `label.NAME=VALUE` lays on labels."""
-        self.tokens.check(request.headers.get("authorization"), "write")
+        bearer = self.tokens.check(request.headers.get("authorization"), "write")
         observed_at = observed_time(request.query_params.get("observed_at"), self.clock())
         labels = {
             name.removeprefix("label."): value
@@ -142,6 +162,7 @@ class Api:
             if name.startswith("label.")
         }
         body = await body_of(request, self.intake.max_body_bytes)
+        bearer.spend_bytes(len(body))
         encoding = request.headers.get("content-encoding", "identity").lower() or "identity"
         meta = {"target": target, "labels": labels, "observed_us": int(observed_at.timestamp() * 1e6), "up": True}
         answer = await self.intake.accept("scrape", body, encoding=encoding, meta=meta)
@@ -203,6 +224,8 @@ async def refuse(request: Request, error: Exception) -> Response:
     """Answer an error as JSON with its status."""
     status = status_of(error) if isinstance(error, CollectorError) else 500
     headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "2"}}.get(status)
+    if isinstance(error, QuotaError):
+        headers = {"Retry-After": str(error.retry_after_seconds)}
     return JSONResponse({"error": str(error)}, status, headers)
 
 
@@ -223,6 +246,11 @@ async def refuse_request(request: Request, error: Exception) -> Response:
 async def body_of(request: Request, limit_bytes: int) -> bytes:
     """Read the body up to a limit."""
     return await read_body(request.scope, request.receive, limit_bytes)
+
+
+def remote_of(request: Request) -> str | None:
+    """Return the address of the peer; None over a socket without one."""
+    return request.client.host if request.client else None
 
 
 def observed_time(text: str | None, now: datetime) -> datetime:

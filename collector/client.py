@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import httpx
 import pyarrow as pa
 
+from collector.client_tls import client_context
 from collector.errors import PermanentError, RetryableError
 from collector.sql_values import parameter_to_json
 
@@ -103,7 +104,8 @@ class HttpClient:
             raise PermanentError(f"{url!r} is no address; {URL_HINT}")
         self.url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_seconds)
+        verify = client_context() if self.url.startswith("https://") else True
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_seconds, verify=verify)
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         """Run one SELECT; see `Client.query`."""

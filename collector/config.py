@@ -35,6 +35,17 @@ class CollectorConfig(BaseModel):
     tokens_file: Path | None = Field(
         default=None, description="YAML of bearer tokens' SHA-256 hashes; none: everybody who reaches the port may."
     )
+    tls_cert_file: Path | None = Field(
+        default=None, description="Certificate (PEM, with its chain) of all three ports; none: no TLS."
+    )
+    tls_key_file: Path | None = Field(default=None, description="The certificate's key (PEM, no pass phrase).")
+    tls_client_ca_file: Path | None = Field(
+        default=None,
+        description="Authority (PEM) that signs the certificates which clients must show; none: they need none.",
+    )
+    audit_limit_bytes: int = Field(
+        default=256 * 2**20, gt=0, description="Size of the audit log; above it the oldest lines go."
+    )
     scrape: tuple[ScrapeTarget, ...] = Field(default=(), description="Prometheus endpoints to read.")
     scrape_interval_seconds: float = Field(default=15.0, gt=0, description="Time between two reads of a target.")
     scrape_timeout_seconds: float = Field(default=10.0, gt=0, description="A target that takes longer is down.")

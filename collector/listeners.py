@@ -10,6 +10,7 @@ import uvicorn
 
 from collector.errors import PermanentError
 from collector.receivers.http_messages import App, Receive, Scope, Send, send_answer
+from collector.tls import Tls
 
 BACKLOG = 1024
 GRACE_SECONDS = 2
@@ -61,7 +62,7 @@ class QuietServer(uvicorn.Server):
         yield
 
 
-def http_server(app: App) -> QuietServer:
+def http_server(app: App, tls: Tls | None = None) -> QuietServer:
     """Build one HTTP server."""
     config = uvicorn.Config(
         app,
@@ -72,6 +73,7 @@ def http_server(app: App) -> QuietServer:
         backlog=BACKLOG,
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_keep_alive=75,
+        **(tls.for_uvicorn() if tls else {}),
     )
     return QuietServer(config)
 
@@ -83,10 +85,10 @@ async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
         await send_answer(send, 404, message, b"application/json")
 
 
-def address_of(listener: socket.socket) -> str:
+def address_of(listener: socket.socket, tls: Tls | None = None) -> str:
     """Return the address of a bound socket."""
     host, port = listener.getsockname()[:2]
-    return f"http://{bracketed(host)}:{port}"
+    return f"{'https' if tls else 'http'}://{bracketed(host)}:{port}"
 
 
 def bracketed(host: str) -> str:

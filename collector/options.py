@@ -71,4 +71,5 @@ def configured_url() -> str:
         return DEFAULT_URL
     collector = settings.section("collector")
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(collector.host, collector.host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{collector.api_port}"
+    scheme = "https" if collector.tls_cert_file else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{collector.api_port}"

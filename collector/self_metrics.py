@@ -48,6 +48,7 @@ SELF_METRICS: tuple[SelfMetric, ...] = (
     SelfMetric("fleetmeter_checkpoint_seconds", "histogram", (), "One checkpoint of the database."),
     SelfMetric("fleetmeter_series_collisions", "gauge", (), "Series whose id another series has already."),
     SelfMetric("fleetmeter_queries", "counter", ("status",), "SQL queries, by HTTP status."),
+    SelfMetric("fleetmeter_audit_failures", "counter", (), "Lines of the audit log that could not be written."),
     SelfMetric("fleetmeter_query_seconds", "histogram", (), "One SQL query that was answered."),
     SelfMetric("fleetmeter_scrapes", "counter", ("result",), "Scrapes of configured targets: ok or failed."),
 )

@@ -10,8 +10,10 @@ import signal
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from collector.api import Api, build_api
+from collector.audit import Audit
 from collector.config import CollectorConfig
 from collector.errors import CollectorError, StoreFailedError
 from collector.listeners import GRACE_SECONDS, address_of, bracketed, http_server, in_use, listening, not_found
@@ -22,8 +24,10 @@ from collector.receivers.otlp_grpc import OtlpGrpc
 from collector.receivers.otlp_http import OtlpHttp
 from collector.receivers.remote_write import RemoteWrite
 from collector.scraper import Scraper
+from collector.self_metrics import SelfMetrics
 from collector.sql_door import SqlDoor
-from collector.tokens import Tokens, load_tokens
+from collector.tls import Tls, tls_of
+from collector.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +63,7 @@ class Collector:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop_on, number)
         config = self.config
-        tokens = load_tokens(config.tokens_file)
+        tokens, tls = Tokens(config.tokens_file), tls_of(config)
         with (
             listening(config.host, config.api_port, "api_port") as api_socket,
             listening(config.host, config.otlp_http_port, "otlp_http_port") as otlp_socket,
@@ -67,7 +71,7 @@ class Collector:
             pipeline = Pipeline(config, lambda error: self._fail(loop, error))
             try:
                 pipeline.start()
-                await self._serve(pipeline, tokens, api_socket, otlp_socket)
+                await self._serve(pipeline, tokens, tls, api_socket, otlp_socket)
             finally:
                 pipeline.close()
         if self._failure is not None:
@@ -85,19 +89,35 @@ class Collector:
         loop.call_soon_threadsafe(self._stop.set)
 
     async def _serve(
-        self, pipeline: Pipeline, tokens: Tokens, api_socket: socket.socket, otlp_socket: socket.socket
+        self,
+        pipeline: Pipeline,
+        tokens: Tokens,
+        tls: Tls | None,
+        api_socket: socket.socket,
+        otlp_socket: socket.socket,
     ) -> None:
         config, metrics = self.config, pipeline.metrics
-        with working_threads(config) as (decoders, queries), answering(pipeline, config) as door:
+        with (
+            working_threads(config) as (decoders, queries),
+            answering(pipeline, config) as door,
+            auditing(config, metrics) as audit,
+        ):
             intake = Intake(pipeline.spool, decoders, metrics, max_body_bytes=config.max_body_bytes)
             api = Api(
-                intake, door, queries, config.query_concurrency, tokens, metrics, lambda: self._not_ready(pipeline)
+                intake,
+                door,
+                queries,
+                config.query_concurrency,
+                tokens,
+                metrics,
+                audit,
+                lambda: self._not_ready(pipeline),
             )
             api_server = http_server(
-                OtlpHttp(intake, tokens, metrics, RemoteWrite(intake, tokens, metrics, build_api(api)))
+                OtlpHttp(intake, tokens, metrics, RemoteWrite(intake, tokens, metrics, build_api(api))), tls
             )
-            otlp_server = http_server(OtlpHttp(intake, tokens, metrics, not_found))
-            grpc_server = OtlpGrpc(intake, tokens, metrics)
+            otlp_server = http_server(OtlpHttp(intake, tokens, metrics, not_found), tls)
+            grpc_server = OtlpGrpc(intake, tokens, metrics, tls)
             try:
                 grpc_port = await grpc_server.start(f"{bracketed(config.host)}:{config.otlp_grpc_port}")
             except OSError as error:
@@ -107,7 +127,7 @@ class Collector:
                 asyncio.create_task(otlp_server.serve(sockets=[otlp_socket])),
             ]
             scraping = asyncio.create_task(Scraper(config, intake, metrics).run())
-            self._say_where(api_socket, otlp_socket, grpc_port, tokens)
+            self._say_where(api_socket, otlp_socket, grpc_port, tokens, tls)
             await self._stop.wait()
             scraping.cancel()
             api_server.should_exit = otlp_server.should_exit = True
@@ -120,16 +140,25 @@ class Collector:
             return "the spool of the last run is being landed"
         return "the collector is stopping" if self._stop.is_set() else ""
 
-    def _say_where(self, api_socket: socket.socket, otlp_socket: socket.socket, grpc_port: int, tokens: Tokens) -> None:
+    def _say_where(
+        self,
+        api_socket: socket.socket,
+        otlp_socket: socket.socket,
+        grpc_port: int,
+        tokens: Tokens,
+        tls: Tls | None,
+    ) -> None:
         config = self.config
         addresses = {
-            "api": address_of(api_socket),
-            "otlp_http": address_of(otlp_socket),
+            "api": address_of(api_socket, tls),
+            "otlp_http": address_of(otlp_socket, tls),
             "otlp_grpc": f"{bracketed(config.host)}:{grpc_port}",
         }
         log.info("listening", extra={**addresses, "data_dir": str(config.data_dir)})
-        if not len(tokens) and config.host not in LOOPBACK:
+        if not len(tokens) and not config.tls_client_ca_file and config.host not in LOOPBACK:
             log.warning("open_to_the_network", extra={"host": config.host, "fix": "set collector.tokens_file"})
+        if len(tokens) and tls is None and config.host not in LOOPBACK:
+            log.warning("tokens_in_the_clear", extra={"host": config.host, "fix": "set collector.tls_cert_file"})
 
 
 @contextlib.contextmanager
@@ -140,6 +169,17 @@ def working_threads(config: CollectorConfig) -> Iterator[tuple[ThreadPoolExecuto
         ThreadPoolExecutor(config.query_concurrency, thread_name_prefix="query") as queries,
     ):
         yield decoders, queries
+
+
+@contextlib.contextmanager
+def auditing(config: CollectorConfig, metrics: SelfMetrics) -> Iterator[Audit]:
+    """Give the audit log."""
+    failed = partial(metrics.count, "fleetmeter_audit_failures")
+    audit = Audit(config.data_dir / "audit", config.audit_limit_bytes, failed)
+    try:
+        yield audit
+    finally:
+        audit.close()
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ SELECT is let in; and table functions are an allow-list, because some act rather
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,9 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from collector import team_view
 from collector.errors import PermanentError, RetryableError
+from collector.rollups import narrow
 
 TABLE_FUNCTIONS = frozenset(
     {
@@ -44,6 +47,9 @@ REFUSED_FUNCTIONS = frozenset(
     {"current_setting", "getenv", "getvariable", "nextval", "query", "query_table", "write_log"}
 )
 """Scalar functions that tell about the process or act on it."""
+
+ROLLUPS = re.compile(r"\brequest_(hours|sketches)\b", re.IGNORECASE)
+"""Views that are to be told what is stale: collector/rollups.py."""
 
 
 class SqlDoor:
@@ -77,8 +83,8 @@ class SqlDoor:
         for cursor in list(self._running):
             cursor.interrupt()
 
-    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
-        """Return the rows of one SELECT with `$name` parameters.
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None, team: str | None = None) -> pa.Table:
+        """Return the rows of one SELECT with `$name` parameters; with a team, out of that team's rows alone.
 
         Raises:
             PermanentError: the SQL is wrong, is no single SELECT, or its answer is too large.
@@ -90,17 +96,26 @@ class SqlDoor:
         self._running.add(cursor)
         try:
             with self._time_limit(cursor) as late:
-                return self._run(cursor, sql, dict(parameters or {}), late)
+                return self._run(cursor, sql, dict(parameters or {}), team, late)
         finally:
             self._running.discard(cursor)
             cursor.close()
 
     def _run(
-        self, cursor: duckdb.DuckDBPyConnection, sql: str, parameters: dict[str, Any], late: threading.Event
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        sql: str,
+        parameters: dict[str, Any],
+        team: str | None,
+        late: threading.Event,
     ) -> pa.Table:
         try:
-            check_statement(cursor, sql)
+            tree = check_statement(cursor, sql, TABLE_FUNCTIONS if team is None else team_view.TABLE_FUNCTIONS)
+            if team is not None:
+                team_view.narrow(cursor, team, tree)
             cursor.execute("BEGIN TRANSACTION READ ONLY").fetchall()
+            if ROLLUPS.search(sql):
+                narrow(cursor)
             reader = cursor.sql(sql, params=parameters).to_arrow_reader(65_536)
             return pa.Table.from_batches(self._within_limits(reader), reader.schema)
         except (duckdb.Error, pa.ArrowException, TypeError, ValueError, RuntimeError) as error:
@@ -148,8 +163,8 @@ class SqlDoor:
             timer.cancel()
 
 
-def check_statement(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Let in one statement that only reads.
+def check_statement(cursor: duckdb.DuckDBPyConnection, sql: str, allowed: frozenset[str] = TABLE_FUNCTIONS) -> Any:
+    """Let in one statement that only reads, with no table function but those allowed; return it parsed.
 
     Raises:
         duckdb.Error: it does not parse.
@@ -166,8 +181,9 @@ def check_statement(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
     if tree.get("error"):
         raise PermanentError(f"only a plain SELECT is answered here: {tree.get('error_message', 'it reads no table')}")
     for function, is_table_function in functions_of(tree):
-        if function in REFUSED_FUNCTIONS or (is_table_function and function not in TABLE_FUNCTIONS):
+        if function in REFUSED_FUNCTIONS or (is_table_function and function not in allowed):
             raise PermanentError(f"function {function}() is not to be had here: this door only reads the tables")
+    return tree
 
 
 def functions_of(tree: Any) -> Iterator[tuple[str, bool]]:

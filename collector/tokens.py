@@ -3,27 +3,48 @@
     tokens:
       - name: exporters of cluster eu-1
         sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
-        may: [write]            # write, read, or both (the default)
+        may: [write]                 # write, read, admin; read and write are the default
+      - name: finance of team search
+        sha256: 60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752
+        may: [read]
+        team: search                 # sees the rows of this team, and no other
+        expires_at: 2027-01-01T00:00:00Z
+        write_bytes_per_second: 5000000
+        queries_per_minute: 120
 
-`printf %s "$TOKEN" | sha256sum` makes a hash.
+`printf %s "$TOKEN" | sha256sum` makes a hash. The file is read again when it changes, so a token is revoked by
+taking it out; a file that is broken then is told in the log, and the last good one stays in force.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from collector.errors import PermanentError
+from collector.quotas import Bucket, QuotaError
 
-Right = Literal["read", "write"]
+log = logging.getLogger(__name__)
+
+Right = Literal["read", "write", "admin"]
+LOOK_SECONDS = 2.0
+"""The file is looked at again after so long."""
 
 
 class UnknownTokenError(PermanentError):
-    """No token, a wrong one, or one without the right."""
+    """No token, a wrong one, or one that has expired."""
+
+
+class ForbiddenError(PermanentError):
+    """A good token without the right."""
 
 
 class Token(BaseModel):
@@ -31,9 +52,19 @@ class Token(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(description="Who holds it, for people.")
+    name: str = Field(min_length=1, description="Who holds it, for people and for the audit log.")
     sha256: str = Field(pattern="^[0-9a-fA-F]{64}$", description="SHA-256 of the token, in hex.")
-    may: frozenset[Right] = Field(default=frozenset({"read", "write"}), description="read, write, or both.")
+    may: frozenset[Right] = Field(default=frozenset({"read", "write"}), description="read, write, admin.")
+    team: str | None = Field(default=None, min_length=1, description="It reads the rows of this team alone.")
+    expires_at: AwareDatetime | None = Field(default=None, description="From then on it opens nothing.")
+    write_bytes_per_second: float | None = Field(default=None, gt=0, description="Bodies over that are answered 429.")
+    queries_per_minute: float | None = Field(default=None, gt=0, description="Queries over that are answered 429.")
+
+    @model_validator(mode="after")
+    def _a_team_administers_nothing(self) -> Token:
+        if self.team is not None and "admin" in self.may:
+            raise ValueError("a team's token may not be admin: what it administers is everybody's")
+        return self
 
 
 class TokensFile(BaseModel):
@@ -43,18 +74,82 @@ class TokensFile(BaseModel):
 
     tokens: tuple[Token, ...] = Field(min_length=1, description="The tokens.")
 
+    @model_validator(mode="after")
+    def _each_once(self) -> TokensFile:
+        hashes = [token.sha256.lower() for token in self.tokens]
+        if twice := {token.name for token in self.tokens if hashes.count(token.sha256.lower()) > 1}:
+            raise ValueError(f"the same token stands there more than once: {', '.join(sorted(twice))}")
+        return self
+
+
+class Bearer:
+    """Somebody whose token was good, and what is left of its quotas."""
+
+    def __init__(self, token: Token | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.name = token.name if token else "anybody"
+        self.team = token.team if token else None
+        self.token = token
+        writes = token.write_bytes_per_second if token else None
+        queries = token.queries_per_minute if token else None
+        self._bytes = Bucket(writes, clock=clock) if writes else None
+        self._queries = Bucket(queries / 60, burst_seconds=60, clock=clock) if queries else None
+
+    def spend_bytes(self, count: int) -> None:
+        """Count a body against the quota.
+
+        Raises:
+            QuotaError: it is used up.
+        """
+        if self._bytes is not None and (wait := self._bytes.take(count)):
+            raise QuotaError(f"{self.name} sends more than its write_bytes_per_second; send again later", wait)
+
+    def spend_query(self) -> None:
+        """Count a query against the quota.
+
+        Raises:
+            QuotaError: it is used up.
+        """
+        if self._queries is not None and (wait := self._queries.take(1)):
+            raise QuotaError(f"{self.name} asks more than its queries_per_minute; ask again later", wait)
+
+
+ANYBODY = Bearer(None)
+
 
 class Tokens:
-    """Who may come in; without any token everybody on the network that the collector listens on."""
+    """Who may come in; without a file everybody on the network that the collector listens on.
 
-    def __init__(self, tokens: tuple[Token, ...] = ()) -> None:
-        self._rights = {token.sha256.lower(): token.may for token in tokens}
+    Args:
+        file: the tokens file; None lets everybody in.
+        clock: seconds of a clock that only goes on.
+        now: the time, UTC.
+
+    Raises:
+        PermanentError: the file is missing or not as it should be.
+    """
+
+    def __init__(
+        self,
+        file: Path | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._file = file
+        self._clock = clock
+        self._now = now
+        self._bearers: dict[str, Bearer] = {}
+        self._seen: tuple[int, int] | None = None
+        self._looked_at = clock()
+        if file is not None:
+            self._take(read_tokens(file))
+            self._seen = stamp_of(file)
 
     def __len__(self) -> int:
         """Return how many tokens there are."""
-        return len(self._rights)
+        return len(self._bearers)
 
-    def check(self, authorization: str | None, right: Right) -> None:
+    def check(self, authorization: str | None, right: Right) -> Bearer:
         """Let the bearer of a token in.
 
         Args:
@@ -62,30 +157,61 @@ class Tokens:
             right: what the bearer wants to do.
 
         Raises:
-            UnknownTokenError: there is no token, it is unknown, or it may not.
+            UnknownTokenError: there is no token, it is unknown, or it has expired.
+            ForbiddenError: it is good, but not for that.
         """
-        if not self._rights:
-            return
+        if self._file is None:
+            return ANYBODY
+        self._look_again()
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise UnknownTokenError("a bearer token is needed: send the header 'Authorization: Bearer <token>'")
         # The hash is what is looked up, so the time taken tells nothing of the token.
-        rights = self._rights.get(hashlib.sha256(token.strip().encode()).hexdigest())
-        if rights is None or right not in rights:
-            raise UnknownTokenError(f"this bearer token is unknown or may not {right}; see collector.tokens_file")
+        bearer = self._bearers.get(hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).hexdigest())
+        if bearer is None or bearer.token is None:
+            raise UnknownTokenError("this bearer token is unknown; see collector.tokens_file")
+        expires_at = bearer.token.expires_at
+        if expires_at is not None and self._now() >= expires_at:
+            raise UnknownTokenError(f"the token of {bearer.name} expired at {expires_at.isoformat()}; get a new one")
+        if right not in bearer.token.may:
+            raise ForbiddenError(f"the token of {bearer.name} may not {right}; see collector.tokens_file")
+        return bearer
+
+    def _look_again(self) -> None:
+        """Read the file again where it has changed; a broken one leaves the last good one in force."""
+        if self._file is None or (now := self._clock()) - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = now
+        try:
+            if (stamp := stamp_of(self._file)) == self._seen:
+                return
+            self._seen = stamp
+            self._take(read_tokens(self._file))
+            log.info("tokens_read_again", extra={"tokens": len(self._bearers)})
+        except (OSError, PermanentError) as error:
+            log.error("tokens_file_broken", extra={"error": str(error), "in_force": "the last good one"})
+
+    def _take(self, tokens: tuple[Token, ...]) -> None:
+        """Put tokens in force; one that did not change keeps what is left of its quotas."""
+        known = {bearer.token: bearer for bearer in self._bearers.values()}
+        self._bearers = {one.sha256.lower(): known.get(one) or Bearer(one, self._clock) for one in tokens}
 
 
-def load_tokens(file: Path | None) -> Tokens:
-    """Read the tokens; no file means that everybody may.
+def stamp_of(file: Path) -> tuple[int, int]:
+    """Return what changes when a file is written."""
+    status = file.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+def read_tokens(file: Path) -> tuple[Token, ...]:
+    """Read a tokens file.
 
     Raises:
         PermanentError: the file is missing or not as it should be.
     """
-    if file is None:
-        return Tokens()
     try:
-        return Tokens(TokensFile.model_validate(yaml.safe_load(file.read_text())).tokens)
-    except OSError as error:
+        return TokensFile.model_validate(yaml.safe_load(file.read_text(encoding="utf-8"))).tokens
+    except (OSError, UnicodeDecodeError) as error:
         raise PermanentError(f"the tokens file can't be read: {error}; name another with --tokens-file") from error
     except (yaml.YAMLError, ValidationError) as error:
         raise PermanentError(

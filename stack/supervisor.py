@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from collector.client_tls import client_context
 from stack.errors import ConfigurationError, StackError
 
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -163,7 +164,8 @@ def describe(code: int) -> str:
 def answers(url: str) -> bool:
     """Whether an address answers 2xx within a second."""
     try:
-        with urlopen(url, timeout=1.0) as response:
+        context = client_context() if url.startswith("https://") else None
+        with urlopen(url, timeout=1.0, context=context) as response:
             return bool(200 <= response.status < 300)
     except (URLError, OSError, ValueError):
         return False

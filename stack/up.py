@@ -20,8 +20,9 @@ def parts(settings: Settings) -> list[Part]:
     """The parts of a whole stack, in the order in which they start."""
     configured = ("--config", str(settings.file)) if settings.file else ()
     collector, alerts, dashboards = (settings.section(name) for name in ("collector", "alerts", "dashboards"))
+    scheme = "https" if collector.tls_cert_file else "http"
     return [
-        Part("collector", ("collect", *configured), f"http://{collector.host}:{collector.api_port}/readyz"),
+        Part("collector", ("collect", *configured), f"{scheme}://{collector.host}:{collector.api_port}/readyz"),
         Part("alerts", ("alert", "run", *configured), f"http://{alerts.host}:{alerts.port}/healthz"),
         Part(
             "dashboards",

@@ -16,11 +16,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
 from collector.errors import CollectorError, RetryableError
+from collector.quotas import QuotaError
 from collector.receivers.intake import Intake
 from collector.receivers.otlp_http import LOGS_ARE_NOT_STORED
 from collector.receivers.otlp_messages import SIGNALS, Signal, encoded, log_records_count, success
 from collector.self_metrics import SelfMetrics
-from collector.tokens import Tokens, UnknownTokenError
+from collector.tls import Tls
+from collector.tokens import ForbiddenError, Tokens, UnknownTokenError
 
 DOOR = "otlp_grpc"
 RETRY_SECONDS = 5
@@ -40,11 +42,13 @@ class OtlpGrpc:
         intake: takes the bodies.
         tokens: who may send.
         metrics: told what came.
+        tls: certificates; None: none.
     """
 
     intake: Intake
     tokens: Tokens
     metrics: SelfMetrics
+    tls: Tls | None = None
     _server: Any = None
     _health: Any = None
 
@@ -65,7 +69,10 @@ class OtlpGrpc:
         self._health = health_aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         try:
-            port = self._server.add_insecure_port(address)
+            if self.tls is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, self.tls.for_grpc())
         except RuntimeError as error:
             raise OSError(str(error)) from error
         await self._server.start()
@@ -101,7 +108,7 @@ class OtlpGrpc:
 
     async def _accept(self, signal: Signal, body: bytes, context: Any) -> bytes:
         metadata = dict(context.invocation_metadata() or ())
-        self.tokens.check(metadata.get("authorization"), "write")
+        self.tokens.check(metadata.get("authorization"), "write").spend_bytes(len(body))
         if signal.kind == "logs":
             return encoded(success(signal, log_records_count(body), LOGS_ARE_NOT_STORED))
         answer = await self.intake.accept(signal.kind, body)
@@ -117,6 +124,8 @@ def code_of(error: CollectorError) -> grpc.StatusCode:
     """Return the status of an error; clients try RESOURCE_EXHAUSTED with RetryInfo again, INVALID_ARGUMENT never."""
     if isinstance(error, UnknownTokenError):
         return grpc.StatusCode.UNAUTHENTICATED
+    if isinstance(error, ForbiddenError):
+        return grpc.StatusCode.PERMISSION_DENIED
     if isinstance(error, RetryableError):
         return grpc.StatusCode.RESOURCE_EXHAUSTED
     return grpc.StatusCode.INVALID_ARGUMENT
@@ -127,6 +136,7 @@ def details_of(code: grpc.StatusCode, error: CollectorError) -> tuple[tuple[str,
     if code is not grpc.StatusCode.RESOURCE_EXHAUSTED:
         return ()
     detail = AnyMessage()
-    detail.Pack(RetryInfo(retry_delay=Duration(seconds=RETRY_SECONDS)))
+    seconds = error.retry_after_seconds if isinstance(error, QuotaError) else RETRY_SECONDS
+    detail.Pack(RetryInfo(retry_delay=Duration(seconds=seconds)))
     status = Status(code=code.value[0], message=str(error), details=[detail])
     return (("grpc-status-details-bin", status.SerializeToString()),)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from collector.bodies import decompressed
 from collector.errors import CollectorError, PermanentError, RetryableError, TooLargeError
+from collector.quotas import QuotaError
 from collector.receivers.http_messages import (
     App,
     Disconnected,
@@ -28,7 +29,7 @@ from collector.receivers.otlp_messages import (
     success,
 )
 from collector.self_metrics import SelfMetrics
-from collector.tokens import Tokens, UnknownTokenError
+from collector.tokens import ForbiddenError, Tokens, UnknownTokenError
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 RETRY_AFTER = (b"retry-after", b"5")
@@ -74,7 +75,7 @@ class OtlpHttp:
     async def _accept(self, signal: Signal, scope: Scope, headers: dict[str, str], receive: Receive) -> Accepted:
         if scope["method"] != "POST":
             raise MethodError("OTLP is sent with POST")
-        self.tokens.check(headers.get("authorization"), "write")
+        bearer = self.tokens.check(headers.get("authorization"), "write")
         media = media_type(headers)
         if media not in (PROTOBUF, JSON):
             raise UnsupportedTypeError(f"content-type {media or 'none'!r} is not OTLP; use {PROTOBUF} or {JSON}")
@@ -82,6 +83,7 @@ class OtlpHttp:
         if encoding not in ("identity", "gzip"):
             raise UnsupportedTypeError(f"content-encoding {encoding!r} is not understood; use gzip or none")
         body = await read_body(scope, receive, self.intake.max_body_bytes)
+        bearer.spend_bytes(len(body))
         self.metrics.count("fleetmeter_received_bodies", door=DOOR)
         self.metrics.count("fleetmeter_received_bytes", len(body), door=DOOR)
         if media == JSON:
@@ -98,6 +100,8 @@ class OtlpHttp:
         headers = []
         if status == 503:
             headers.append(RETRY_AFTER)
+        if isinstance(error, QuotaError):
+            headers.append((b"retry-after", str(error.retry_after_seconds).encode()))
         if status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
         if status == 405:
@@ -119,6 +123,8 @@ def media_type(headers: dict[str, str]) -> str:
 
 STATUSES: tuple[tuple[type[CollectorError], int], ...] = (
     (UnknownTokenError, 401),
+    (ForbiddenError, 403),
+    (QuotaError, 429),
     (MethodError, 405),
     (UnsupportedTypeError, 415),
     (TooLargeError, 413),

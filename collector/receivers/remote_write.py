@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from collector.decode_remote_write import FIRST, SECOND
 from collector.errors import CollectorError
+from collector.quotas import QuotaError
 from collector.receivers.http_messages import (
     App,
     Disconnected,
@@ -66,9 +67,10 @@ class RemoteWrite:
         if scope["method"] != "POST":
             raise MethodError("remote write is sent with POST")
         headers = headers_of(scope)
-        self.tokens.check(headers.get("authorization"), "write")
+        bearer = self.tokens.check(headers.get("authorization"), "write")
         version = version_of(headers)
         body = await read_body(scope, receive, self.intake.max_body_bytes)
+        bearer.spend_bytes(len(body))
         self.metrics.count("fleetmeter_received_bodies", door=DOOR)
         self.metrics.count("fleetmeter_received_bytes", len(body), door=DOOR)
         return await self.intake.accept(DOOR, body, encoding="snappy", meta={"version": version})
@@ -77,6 +79,8 @@ class RemoteWrite:
         status = status_of(error)
         self.metrics.count("fleetmeter_refused_bodies", door=DOOR, status=str(status))
         extra = {503: [RETRY_AFTER], 401: [(b"www-authenticate", b"Bearer")], 405: [(b"allow", b"POST")]}
+        if isinstance(error, QuotaError):
+            extra[429] = [(b"retry-after", str(error.retry_after_seconds).encode())]
         headers = [*extra.get(status, []), *headers_for(Accepted(0, 0, ""))]
         await send_answer(send, status, str(error).encode(), b"text/plain; charset=utf-8", headers)
 

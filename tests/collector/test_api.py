@@ -2,11 +2,9 @@
 
 import contextlib
 import gzip
-import hashlib
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-import grpc
 import httpx
 import pyarrow as pa
 import pytest
@@ -14,7 +12,7 @@ import pytest
 from collector.client import HttpClient, rows_per_body
 from collector.errors import PermanentError, RetryableError
 from collector.self_metrics import SELF_METRICS
-from collector.testing import running_collector, span_message, traces_body
+from collector.testing import running_collector
 
 AT = datetime(2026, 1, 1)
 ARROW = "application/vnd.apache.arrow.stream"
@@ -196,44 +194,6 @@ def test_an_address_that_is_none_is_a_usage_error():
     for address in ("127.0.0.1:8320", "ftp://x", ""):
         with pytest.raises(PermanentError, match="--url"):
             HttpClient(address)
-
-
-def test_tokens_guard_every_door_by_right(data_dir, tmp_path):
-    hashes = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("writer", "reader")}
-    file = tmp_path / "tokens.yaml"
-    file.write_text(
-        "tokens:\n"
-        f"  - {{name: exporters, sha256: {hashes['writer']}, may: [write]}}\n"
-        f"  - {{name: boards, sha256: {hashes['reader']}, may: [read]}}\n"
-    )
-    body = traces_body(span_message(1))
-    with running_collector(data_dir, "--tokens-file", str(file)) as guarded:
-
-        def send(token):
-            headers = {
-                "Content-Type": "application/x-protobuf",
-                **({"Authorization": f"Bearer {token}"} if token else {}),
-            }
-            return httpx.post(guarded.otlp_http + "/v1/traces", content=body, headers=headers).status_code
-
-        assert [send(token) for token in (None, "wrong", "reader", "writer")] == [401, 401, 401, 200]
-        with grpc.insecure_channel(guarded.otlp_grpc) as channel:
-            export = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
-            export(body, metadata=(("authorization", "Bearer writer"),), timeout=10)
-            with pytest.raises(grpc.RpcError) as caught:
-                export(body, timeout=10)
-        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
-        for token, allowed in (("writer", False), ("reader", True)):
-            with contextlib.closing(HttpClient(guarded.api, token=token)) as client:
-                if allowed:
-                    assert client.query("SELECT 1 AS a").num_rows == 1
-                    with pytest.raises(PermanentError, match="401"):
-                        client.land("events", events("a"))
-                else:
-                    assert client.land("events", events("a")) == 1
-                    with pytest.raises(PermanentError, match=r"401: .*FLEETMETER_TOKEN"):
-                        client.query("SELECT 1")
-        assert httpx.get(guarded.api + "/readyz").status_code == 200
 
 
 def test_a_question_that_takes_too_long_is_stopped_and_says_so(data_dir):

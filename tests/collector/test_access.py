@@ -1,0 +1,180 @@
+"""Who may do what at a real collector: rights, a team's own rows, quotas, and the audit log that tells of it."""
+
+import contextlib
+import hashlib
+import json
+
+import grpc
+import httpx
+import pytest
+
+from collector.client import HttpClient
+from collector.errors import PermanentError, RetryableError
+from collector.testing import running_collector, span_message, traces_body
+
+PROTOBUF = {"Content-Type": "application/x-protobuf"}
+TOKENS = {
+    "writer": "may: [write]",
+    "reader": "may: [read]",
+    "search": "may: [read], team: search",
+    "o'brien": 'may: [read], team: "o\'brien"',
+    "slow": "may: [write, read], write_bytes_per_second: 100, queries_per_minute: 2",
+}
+
+
+def tokens_file(folder):
+    lines = (
+        f"  - {{name: the {word}, sha256: {hashlib.sha256(word.encode()).hexdigest()}, {rights}}}\n"
+        for word, rights in TOKENS.items()
+    )
+    file = folder / "tokens.yaml"
+    file.write_text("tokens:\n" + "".join(lines))
+    return str(file)
+
+
+def request(number, team):
+    return span_message(number, {"infer.request.outcome": "ok", "infer.team": team, "gen_ai.request.model": "m"})
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("guarded")
+    with running_collector(folder / "data", "--tokens-file", tokens_file(folder)) as collector:
+        spans = [request(1, "search"), request(2, "search"), request(3, "ads"), request(4, "o'brien")]
+        assert send(collector, "writer", traces_body(*spans)).status_code == 200
+        with client(collector, "reader") as reader:
+            while reader.query("SELECT count(*) AS n FROM requests").to_pylist() != [{"n": 4}]:
+                pass
+        yield collector
+
+
+def send(collector, token, body=None):
+    headers = {**PROTOBUF, **({"Authorization": f"Bearer {token}"} if token else {})}
+    content = body if body is not None else traces_body(span_message(1))
+    return httpx.post(collector.otlp_http + "/v1/traces", content=content, headers=headers)
+
+
+def client(collector, token):
+    return contextlib.closing(HttpClient(collector.api, token=token))
+
+
+def ask(collector, token, sql):
+    with client(collector, token) as asking:
+        return asking.query(sql).to_pylist()
+
+
+def test_each_door_asks_for_its_right(guarded):
+    assert [send(guarded, token).status_code for token in (None, "wrong", "reader", "writer")] == [401, 401, 403, 200]
+    for path in ("/api/v1/write", "/api/v1/tables/events", "/api/v1/scrapes?target=t"):
+        answers = [
+            httpx.post(guarded.api + path, headers={"Authorization": f"Bearer {token}"}).status_code
+            for token in ("wrong", "reader")
+        ]
+        assert answers == [401, 403], path
+
+
+def test_grpc_tells_unknown_from_forbidden(guarded):
+    with grpc.insecure_channel(guarded.otlp_grpc) as channel:
+        export = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+        body = traces_body(span_message(1))
+        export(body, metadata=(("authorization", "Bearer writer"),), timeout=10)
+        codes = []
+        for metadata in ((), (("authorization", "Bearer reader"),)):
+            with pytest.raises(grpc.RpcError) as caught:
+                export(body, metadata=metadata, timeout=10)
+            codes.append(caught.value.code())
+    assert codes == [grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED]
+
+
+def test_the_doors_for_probes_are_open(guarded):
+    for path in ("/readyz", "/healthz", "/metrics", "/openapi.json"):
+        assert httpx.get(guarded.api + path).status_code == 200
+
+
+def test_a_team_sees_its_rows_alone(guarded):
+    assert ask(guarded, "reader", "SELECT count(*) AS n FROM requests") == [{"n": 4}]
+    by_team = "SELECT team, count(*) AS n FROM requests GROUP BY ALL"
+    assert ask(guarded, "search", by_team) == [{"team": "search", "n": 2}]
+    assert ask(guarded, "o'brien", by_team) == [{"team": "o'brien", "n": 1}]
+    for sql in (
+        "SELECT count(*) AS n FROM judged_requests",
+        "WITH r AS (SELECT * FROM requests) SELECT count(*) AS n FROM r",
+        "SELECT count(*) AS n FROM requests r JOIN judged_requests j USING (trace_id, span_id)",
+        "SELECT (SELECT count(*) FROM requests) AS n",
+        "SELECT count(*) AS n FROM Requests",
+        "SELECT n FROM (FROM requests SELECT count(*) AS n)",
+    ):
+        assert ask(guarded, "search", sql) == [{"n": 2}], sql
+    assert ask(guarded, "search", "SELECT sum(amount_units) AS n FROM ledger_entries") == [{"n": None}]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM main.requests",
+        "SELECT * FROM fleetmeter.main.requests",
+        "SELECT (SELECT count(*) FROM main.requests)",
+        'SELECT * FROM "main"."requests"',
+        "SELECT * FROM gpu_samples",
+        "SELECT * FROM spans",
+        "WITH spans AS (SELECT * FROM spans) SELECT * FROM spans",
+        "SELECT * FROM replicas",
+        "SELECT * FROM duckdb_tables()",
+        "SELECT * FROM duckdb_tables",
+        "SELECT * FROM information_schema.tables",
+        "SELECT * FROM sqlite_master",
+        "SELECT * FROM pg_catalog.pg_class",
+        "SHOW TABLES",
+        "SHOW ALL TABLES",
+        "DESCRIBE main.requests",
+        "SUMMARIZE main.requests",
+        "SELECT * FROM query_table('requests')",
+        "SELECT * FROM query('SELECT 1')",
+        "PIVOT main.requests ON team USING count(*)",
+        "SELECT * FROM requests UNION ALL SELECT * FROM main.requests",
+        "SELECT * FROM requests WHERE EXISTS (SELECT 1 FROM main.requests)",
+        "FROM (VALUES (1)) v, LATERAL (SELECT count(*) FROM main.requests)",
+    ],
+)
+def test_a_team_reaches_nothing_else(guarded, sql):
+    with pytest.raises(PermanentError):
+        ask(guarded, "search", sql)
+
+
+def test_over_its_quota_a_sender_is_told_when_to_come_back(guarded):
+    body = traces_body(*[span_message(number) for number in range(50)])
+    answers = [send(guarded, "slow", body) for _ in range(3)]
+    assert answers[0].status_code == 200
+    assert answers[-1].status_code == 429
+    assert int(answers[-1].headers["retry-after"]) >= 1
+    assert send(guarded, "writer", body).status_code == 200
+    with grpc.insecure_channel(guarded.otlp_grpc) as channel, pytest.raises(grpc.RpcError) as caught:
+        export = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+        export(body, metadata=(("authorization", "Bearer slow"),), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert ask(guarded, "slow", "SELECT 1 AS a") == ask(guarded, "slow", "SELECT 1 AS a") == [{"a": 1}]
+    with pytest.raises(RetryableError, match=r"429.*queries_per_minute"):
+        ask(guarded, "slow", "SELECT 1 AS a")
+
+
+def test_the_audit_log_tells_who_read_what(guarded):
+    ask(guarded, "search", "SELECT 'the audited one' AS a")
+    with pytest.raises(PermanentError):
+        ask(guarded, "search", "SELECT 'refused' FROM main.requests")
+    file = guarded.data_dir / "audit" / "audit.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    good = next(line for line in lines if "the audited one" in line.get("sql", ""))
+    assert good["who"] == "the search"
+    assert (good["team"], good["action"], good["status"], good["rows"]) == ("search", "query", 200, 1)
+    assert good["remote"] == "127.0.0.1"
+    assert good["seconds"] >= 0
+    assert good["at"].endswith("+00:00")
+    refused = next(line for line in lines if "'refused'" in line.get("sql", ""))
+    assert refused["status"] == 400
+    assert "main" in refused["sql"]
+    assert not any("Bearer" in line or "writer'" in line for line in file.read_text().splitlines())
+
+
+def test_a_client_without_a_token_is_told_where_it_takes_one_from(guarded):
+    with pytest.raises(PermanentError, match=r"401: .*FLEETMETER_TOKEN"):
+        ask(guarded, None, "SELECT 1")
