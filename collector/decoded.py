@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from collector.table_contracts import table_contracts
+from collector.walked_rows import WalkedRows, joined, plain
 
 BYTES_PER_ROW = 2000
 """About what a row takes as Python objects."""
@@ -78,17 +79,21 @@ class Decoded:
     """Series that points in `arrow` belong to, beside those in the rows."""
     written: Mapping[str, int] = field(default_factory=dict)
     """What was accepted by kind, where a protocol answers with that."""
+    walked: tuple[WalkedRows, ...] = ()
+    """Rows that the compiled walker left as numbers."""
 
     @property
     def rows_count(self) -> int:
         """Rows in all tables."""
-        return sum(int(table.num_rows) for table in self.arrow.values()) + sum(len(one.rows) for one in self.builders)
+        made = sum(int(table.num_rows) for table in self.arrow.values()) + sum(len(one.cells) for one in self.walked)
+        return made + sum(len(one.rows) for one in self.builders)
 
     @property
     def held_bytes(self) -> int:
         """About how much memory the rows take."""
         pending = sum(len(one.rows) for one in self.builders)
-        return sum(int(table.nbytes) for table in self.arrow.values()) + pending * BYTES_PER_ROW
+        made = sum(int(table.nbytes) for table in self.arrow.values()) + sum(one.held_bytes for one in self.walked)
+        return made + pending * BYTES_PER_ROW
 
     @property
     def tables(self) -> dict[str, pa.Table]:
@@ -103,13 +108,27 @@ class Decoded:
         return "; ".join(reasons[:3]) + more
 
 
-def merged_tables(bodies: Sequence[Decoded], unknown: Unknown | None = None) -> dict[str, pa.Table]:
-    """Put the rows of many bodies together, one Arrow table a table.
+def merged_entries(bodies: Sequence[Decoded], unknown: Unknown | None = None) -> list[tuple[str, pa.Table]]:
+    """Put the rows of many bodies together as (table, rows); a table comes twice where some texts are encoded.
 
     Args:
         bodies: what was decoded.
         unknown: tells of each series id whether the tables lack it; None describes every series.
     """
+    walked = joined(one for body in bodies for one in body.walked)
+    return [*merged_plain(bodies, unknown).items(), *((one.table, one.build()) for one in walked)]
+
+
+def merged_tables(bodies: Sequence[Decoded], unknown: Unknown | None = None) -> dict[str, pa.Table]:
+    """Put the rows of many bodies together, one Arrow table a table, with the table's own types."""
+    parts: dict[str, list[pa.Table]] = {}
+    for table, rows in merged_entries(bodies, unknown):
+        parts.setdefault(table, []).append(plain(rows))
+    return {table: pa.concat_tables(rows, promote_options="default") for table, rows in parts.items()}
+
+
+def merged_plain(bodies: Sequence[Decoded], unknown: Unknown | None) -> dict[str, pa.Table]:
+    """Put the rows that are Arrow, or Python's, together."""
     parts: dict[str, list[pa.Table]] = {}
     described = [builder for used in series_of(bodies) for builder in describe(used, unknown)]
     for body in bodies:

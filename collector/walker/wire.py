@@ -1,0 +1,169 @@
+"""Bytes of the protobuf wire format, compiled: lengths, UTF-8, hashes. Every read is checked against an end.
+
+A position of -1 says that the bytes are not in the form that the walker takes; the reference decoder judges them then.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+compiled = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""The decorator of every compiled function but the entry."""
+
+SHORT_VARINT_BYTES = 5
+"""Tags, lengths, enums and counts: what is longer is odd, and left to the reference decoder."""
+
+
+@compiled
+def read_varint(data, at, end):  # type: ignore[no-untyped-def]
+    """Read a 64-bit varint; return it as a signed integer, and where it ends."""
+    value = np.uint64(0)
+    for i in range(10):
+        if at >= end:
+            return np.int64(0), np.int64(-1)
+        byte = data[at]
+        at += 1
+        value |= np.uint64(byte & np.uint8(0x7F)) << np.uint64(7 * i)
+        if byte < 0x80:
+            if i == 9 and byte > 1:
+                return np.int64(0), np.int64(-1)
+            return np.int64(value), np.int64(at)
+    return np.int64(0), np.int64(-1)
+
+
+@compiled
+def read_short(data, at, end):  # type: ignore[no-untyped-def]
+    """Read a varint below 2**31 in at most five bytes."""
+    if at < end and data[at] < 0x80:
+        return np.int64(data[at]), np.int64(at + 1)
+    value = np.int64(0)
+    for i in range(SHORT_VARINT_BYTES):
+        if at >= end:
+            return np.int64(0), np.int64(-1)
+        byte = np.int64(data[at])
+        at += 1
+        value |= (byte & 0x7F) << (7 * i)
+        if byte < 0x80:
+            if value >= 2147483648:
+                return np.int64(0), np.int64(-1)
+            return value, np.int64(at)
+    return np.int64(0), np.int64(-1)
+
+
+@compiled
+def read_length(data, at, end):  # type: ignore[no-untyped-def]
+    """Read the length of what follows; it must end before `end`."""
+    length, at = read_short(data, at, end)
+    if at < 0 or length > end - at:
+        return np.int64(0), np.int64(-1)
+    return length, at
+
+
+@compiled
+def read_fixed64(data, at):  # type: ignore[no-untyped-def]
+    """Read eight bytes, lowest first, as bits; the caller has checked that they are there."""
+    value = np.uint64(0)
+    for i in range(8):
+        value |= np.uint64(data[at + i]) << np.uint64(8 * i)
+    return value
+
+
+@compiled
+def skip_varint(data, at, end):  # type: ignore[no-untyped-def]
+    """Skip a count."""
+    _, at = read_short(data, at, end)
+    return at
+
+
+@compiled
+def is_utf8(data, at, end):  # type: ignore[no-untyped-def]
+    """Tell whether the bytes are UTF-8 as protobuf takes it: no overlong forms, no surrogates, at most U+10FFFF."""
+    high = np.uint8(0)
+    for i in range(at, end):
+        high |= data[i]
+    if high < 0x80:
+        return True
+    while at < end:
+        byte = data[at]
+        if byte < 0x80:
+            at += 1
+            continue
+        if byte < 0xC2 or byte > 0xF4:
+            return False
+        more = 1 if byte < 0xE0 else (2 if byte < 0xF0 else 3)
+        if at + more >= end:
+            return False
+        low, top = np.uint8(0x80), np.uint8(0xBF)
+        if byte == 0xE0:
+            low = np.uint8(0xA0)
+        elif byte == 0xED:
+            top = np.uint8(0x9F)
+        elif byte == 0xF0:
+            low = np.uint8(0x90)
+        elif byte == 0xF4:
+            top = np.uint8(0x8F)
+        if data[at + 1] < low or data[at + 1] > top:
+            return False
+        for i in range(2, more + 1):
+            if data[at + i] < 0x80 or data[at + i] > 0xBF:
+                return False
+        at += more + 1
+    return True
+
+
+@compiled
+def same_bytes(one, one_at, other, other_at, length):  # type: ignore[no-untyped-def]
+    """Compare two stretches."""
+    i = 0
+    while i + 8 <= length:
+        if read_fixed64(one, one_at + i) != read_fixed64(other, other_at + i):
+            return False
+        i += 8
+    while i < length:
+        if one[one_at + i] != other[other_at + i]:
+            return False
+        i += 1
+    return True
+
+
+@compiled
+def hash_bytes(data, at, length, seed):  # type: ignore[no-untyped-def]
+    """Hash a stretch; the seed keeps senders from choosing bytes that collide."""
+    mixer = np.uint64(0x9E3779B97F4A7C15)
+    value = (np.uint64(length) + seed) * mixer
+    i = 0
+    while i + 8 <= length:
+        value = (value ^ read_fixed64(data, at + i)) * mixer
+        value ^= value >> np.uint64(29)
+        i += 8
+    tail = np.uint64(0)
+    shift = np.uint64(0)
+    while i < length:
+        tail |= np.uint64(data[at + i]) << shift
+        shift += np.uint64(8)
+        i += 1
+    value = (value ^ tail) * mixer
+    value ^= value >> np.uint64(32)
+    value *= mixer
+    return value ^ (value >> np.uint64(29))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def pointer_to(typing_context: Any, address: Any) -> Any:
+    """Turn an address into a pointer to bytes."""
+
+    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.CPointer(types.uint8)(types.int64), make
+
+
+@compiled
+def uncounted(data):  # type: ignore[no-untyped-def]
+    """Return the same bytes as an array that nothing counts references to; the caller keeps them."""
+    return carray(pointer_to(np.int64(data.ctypes.data)), (data.shape[0],))
