@@ -12,8 +12,9 @@ checkpoint (docs/ingest.md has the figures). So the large tables have none, and 
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import duckdb
 import numpy as np
@@ -33,10 +34,21 @@ Times = npt.NDArray[np.int64]
 NEW_ROWS_SQL = (Path(__file__).parent / "new_rows.sql").read_text()
 
 
+class Archived(Protocol):
+    """Rows of the same tables that are kept elsewhere: their keys are taken too."""
+
+    def relation(self, table: str) -> str:
+        """Return what has all rows of a table, as SQL."""
+
+    def horizon(self, table: str) -> datetime | None:
+        """Return the time before which rows of a table may be elsewhere; None where none are."""
+
+
 class KeyedInserts:
     """Inserts into one database, from one thread at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, archived: Archived | None = None) -> None:
+        self._archived = archived
         self._seen: dict[str, SeenKeys] = {}
         self._marks: dict[str, Marks] = {}
 
@@ -59,7 +71,10 @@ class KeyedInserts:
         """Insert points: those later than all of their series as they are, the others where they are new."""
         latest = f'SELECT series_id, epoch_us(max(observed_at)) FROM "{contract.name}" GROUP BY series_id'
         marks = self._marks_of(cursor, contract.name, latest)
-        fresh = marks.advance(int64_column(rows, "series_id"), int64_column(rows, "observed_at"))
+        times = int64_column(rows, "observed_at")
+        fresh = marks.advance(int64_column(rows, "series_id"), times)
+        if (horizon := self._horizon(contract)) is not None:
+            fresh &= times >= np.datetime64(horizon, "us").astype(np.int64)
         if fresh.all():
             return insert_all(cursor, contract, rows)
         later = pa.array(fresh)
@@ -85,11 +100,14 @@ class KeyedInserts:
             statement, stretch = f"OR IGNORE INTO {{}} SELECT {columns} FROM incoming_rows", []
         elif (time_column := time_in_key(contract)) is not None:
             stretch = stretch_of(cursor, time_column)
-            statement = "INTO {} " + new_rows_sql(contract, columns, time_column)
+            horizon, first = self._horizon(contract), stretch[0]
+            there = self._relation(contract) if horizon and first and first < horizon else table_itself(contract)
+            statement = "INTO {} " + new_rows_sql(contract, columns, time_column, there)
         elif self._all_new(cursor, contract):
             statement, stretch = f"INTO {{}} SELECT {columns} FROM incoming_rows", []
         else:
-            statement, stretch = "INTO {} " + new_rows_sql(contract, columns, None), []
+            statement = "INTO {} " + new_rows_sql(contract, columns, None, self._relation(contract))
+            stretch = []
         answer = cursor.execute("INSERT " + statement.format(f'"{contract.name}" ({columns})'), stretch).fetchall()
         # Not in a finally: after an error the transaction is aborted, and this would hide what the error was.
         cursor.unregister("incoming_rows")
@@ -105,11 +123,25 @@ class KeyedInserts:
         seen = self._seen.get(contract.name)
         if seen is None:
             seen = self._seen[contract.name] = SeenKeys()
-            seen.add(seen.missing(hashes_of(cursor, contract, f'"{contract.name}"')))
+            seen.add(seen.missing(hashes_of(cursor, contract, self._relation(contract))))
         incoming = hashes_of(cursor, contract, "incoming_rows")
         new = seen.missing(incoming)
         seen.add(new)
         return len(new) == len(incoming)
+
+
+    def _relation(self, contract: TableContract) -> str:
+        """Return what has all rows of a table."""
+        return self._archived.relation(contract.name) if self._archived else table_itself(contract)
+
+    def _horizon(self, contract: TableContract) -> datetime | None:
+        """Return the time before which rows of a table may be elsewhere."""
+        return self._archived.horizon(contract.name) if self._archived else None
+
+
+def table_itself(contract: TableContract) -> str:
+    """Return the table as SQL, without what is kept elsewhere."""
+    return f'main."{contract.name}"'
 
 
 def insert_all(cursor: duckdb.DuckDBPyConnection, contract: TableContract, rows: pa.Table) -> int:
@@ -147,14 +179,14 @@ def hashes_of(cursor: duckdb.DuckDBPyConnection, contract: TableContract, source
     return np.asarray(rows.column("key_hash").to_numpy(), dtype=np.uint64)
 
 
-def new_rows_sql(contract: TableContract, columns: str, time_column: str | None) -> str:
+def new_rows_sql(contract: TableContract, columns: str, time_column: str | None, there: str) -> str:
     """Return the SELECT of the incoming rows whose key the table does not have; $1 and $2 are their stretch of time."""
     stretch = f'there."{time_column}" BETWEEN $1 AND $2' if time_column is not None else "TRUE"
     same_key = " AND ".join(f'there."{name}" = incoming."{name}"' for name in contract.key)
     return NEW_ROWS_SQL.format(
         columns=columns,
         key=", ".join(f'"{name}"' for name in contract.key),
-        table=f'"{contract.name}"',
+        table=there,
         same_key=same_key,
         stretch=stretch,
     )

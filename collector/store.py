@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,28 +15,85 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from collector import backups
+from collector.archive import Archive
+from collector.archive_views import build_views
+from collector.duckdb_files import lock_in, open_file, settings
 from collector.errors import PermanentError, RetryableError, StoreFailedError
 from collector.keyed_inserts import KeyedInserts
+from collector.migrations import check_current, migrate, roll_back
+from collector.rollups import Rollups
 from collector.spool_records import Position
 from collector.sql_door import SqlDoor
-from collector.table_contracts import conform, schema_files, with_received_at
+from collector.table_contracts import conform, with_received_at
 
 log = logging.getLogger(__name__)
 
 COLLISIONS_SQL = (Path(__file__).parent / "series_collisions.sql").read_text()
+LONGEST_LOG_BYTES = 2**30
+SETTLE_AFTER = timedelta(minutes=5)
+"""How long after its end an hour is given for late requests before its rollups are computed."""
 
 PASSING = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException, duckdb.InterruptException)
 """What the machine causes; anything else the rows themselves cause, and landing them again fails again."""
 
 
+@dataclass(frozen=True, slots=True)
+class StoreHealth:
+    """How a store stands."""
+
+    size_bytes: int
+    """Of the database, without the archive."""
+    archived_files_count: int
+    """Files of the archive that are read."""
+    archived_rows_count: int
+    """Rows in them."""
+    stale_hours_count: int
+    """Hours whose rollups are computed from the requests at every query."""
+
+
 class Store(Protocol):
-    """Land batches idempotently, answer queries."""
+    """What the collector asks of a store; nothing above it knows which one it is.
+
+    A batch is landed idempotently, by the tables' keys; rows and the spool's progress are one transaction. Readers see
+    all rows of a table under its name, wherever they are kept.
+    """
+
+    collisions_count: int
+    """Series whose id another series has already, since the start."""
+
+    def migrate(self) -> list[str]:
+        """Bring the tables to the present schema; return what was applied."""
 
     def land(self, batch: Mapping[str, pa.Table]) -> dict[str, int]:
         """Land one batch of rows by table in one transaction; return how many were new by table."""
 
+    def land_conformed(self, batch: Sequence[tuple[str, pa.Table]], progress: Position | None = None) -> list[int]:
+        """Land rows that already conform, and the spool's progress with them; return the new rows of each entry."""
+
+    def progress(self) -> Position:
+        """Return how far into the spool the rows reach."""
+
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
-        """Run one SELECT."""
+        """Run one SELECT, without limits of time or rows."""
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """Return a connection for one thread that reads; both a file and a lake are read by DuckDB."""
+
+    def checkpoint(self) -> None:
+        """Make what has landed cheap to open again."""
+
+    def compact(self, now: datetime, archive_after_days: int | None = None) -> int:
+        """Settle rollups, and move days older than so many days into the archive; return the rows moved."""
+
+    def expire(self, table: str, before: date) -> int:
+        """Drop a table's days before a day; return the rows dropped."""
+
+    def back_up(self, folder: Path) -> int:
+        """Write a consistent copy into a new folder while landing goes on; return its bytes."""
+
+    def health(self) -> StoreHealth:
+        """Say how the store stands."""
 
     def close(self) -> None:
         """Release the store."""
@@ -44,7 +102,8 @@ class Store(Protocol):
 class FileStore:
     """A DuckDB file. One process may hold it; within it, every thread takes a cursor of its own.
 
-    The settings are locked; files, network and extensions are out of reach for every statement, the writer's own too.
+    The settings are locked; files, network and extensions are out of reach for every statement, the writer's own too,
+    but for the archive's place.
 
     Args:
         path: the file; made with its folder unless `read_only`.
@@ -52,6 +111,7 @@ class FileStore:
         threads: DuckDB's worker threads.
         memory_limit_bytes: DuckDB's memory; None is its default, 80 % of the machine's.
         clock: the time now, UTC, for `received_at`.
+        archive: where archived days go; None is the folder `archive` beside the file.
 
     Raises:
         RetryableError: another process holds the file.
@@ -66,18 +126,59 @@ class FileStore:
         threads: int | None = None,
         memory_limit_bytes: int | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        archive: str | None = None,
     ) -> None:
         self.path = str(path)
+        self.read_only = read_only
         self.collisions_count = 0
-        """Series whose id another series has already, since the start."""
         self._clock = clock
-        self._inserts = KeyedInserts()
         self._writing = threading.Lock()
+        self._upkeep = threading.RLock()
+        """Held by checkpoints, compaction, expiry and backups: one at a time."""
         self._connection = open_file(path, read_only, settings(threads, memory_limit_bytes))
-        if not read_only:
+        self._database = quoted_name(self._connection.execute("SELECT current_database()").fetchall()[0][0])
+        self._search_path = ""
+        self.archive = Archive(
+            self._connection, Path(path).parent / "archive", archive, self._writing, lambda: naive(self._clock())
+        )
+        self._inserts = KeyedInserts(self.archive)
+        self.rollups = Rollups(self.cursor, self._writing)
+        try:
+            self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+        self._door = SqlDoor(self.cursor)
+
+    def _prepare(self) -> None:
+        """Bring the schema up to date, let the archive in, lock everything else out."""
+        if self.read_only:
+            check_current(self._connection, self.path)
+        else:
             migrate(self._connection)
-        lock_settings(self._connection)
-        self._door = SqlDoor(self._connection.cursor)
+        self.archive.open()
+        lock_in(self._connection, self.archive.places.values())
+        if self.read_only and self.archive.files:
+            # The file's own views may name another folder: it has been moved, or was restored elsewhere.
+            self._connection.execute("ATTACH ':memory:' AS elsewhere (READ_WRITE)").fetchall()
+            self._search_path = f"elsewhere.main,{self._database}.main"
+            cursor = self.cursor()
+            build_views(
+                cursor,
+                self.archive.files,
+                self.archive.places,
+                schema="elsewhere.main",
+                tables=f"{self._database}.main",
+            )
+            cursor.close()
+        elif not self.read_only:
+            build_views(self._connection, self.archive.files, self.archive.places)
+            self.archive.tidy()
+            self.rollups.open()
+
+    def migrate(self) -> list[str]:
+        """Apply schema files that the database has not seen; opening it for writing has done so."""
+        return migrate(self._connection)
 
     def land(self, batch: Mapping[str, pa.Table]) -> dict[str, int]:
         """Insert the rows whose key is not there yet, in one transaction.
@@ -86,7 +187,7 @@ class FileStore:
             PermanentError: a table or column is unknown, or a value does not fit; nothing was landed.
             RetryableError: the disk or the memory is full; nothing was landed.
         """
-        received_at = pa.scalar(self._clock().astimezone(UTC).replace(tzinfo=None), pa.timestamp("us"))
+        received_at = pa.scalar(naive(self._clock()), pa.timestamp("us"))
         conformed = [
             (table, with_received_at(table, conform(table, rows), received_at)) for table, rows in batch.items()
         ]
@@ -96,13 +197,19 @@ class FileStore:
     def land_conformed(self, batch: Sequence[tuple[str, pa.Table]], progress: Position | None = None) -> list[int]:
         """Insert rows that already conform, and the spool's progress with them; return the new rows of each entry."""
         with self._writing:
-            return self._land(batch, progress)
+            counts = self._land(batch, progress)
+        self._checkpoint_if_long()
+        return counts
 
     def _land(self, batch: Sequence[tuple[str, pa.Table]], progress: Position | None) -> list[int]:
         cursor = self._connection.cursor()
+        hours: list[datetime] = []
         try:
             cursor.execute("BEGIN").fetchall()
             counts = [self._inserts.insert(cursor, table, rows) for table, rows in batch]
+            for (table, rows), count in zip(batch, counts, strict=True):
+                if table == "requests" and count:
+                    hours += self.rollups.mark(cursor, rows)
             self._look_for_collisions(cursor, batch)
             if progress is not None:
                 cursor.execute(
@@ -116,7 +223,14 @@ class FileStore:
             raise translated(error) from error
         finally:
             cursor.close()
+        self.rollups.marked(hours)
         return counts
+
+    def _checkpoint_if_long(self) -> None:
+        """Checkpoint where the log has grown long; a backup under way puts it off."""
+        log_file = Path(self.path + ".wal")
+        if log_file.is_file() and log_file.stat().st_size > LONGEST_LOG_BYTES:
+            self.checkpoint()
 
     def _look_for_collisions(self, cursor: duckdb.DuckDBPyConnection, batch: Sequence[tuple[str, pa.Table]]) -> None:
         """Say it if two series ever share an id: their points would be mixed."""
@@ -153,15 +267,21 @@ class FileStore:
         return Position(*rows[0])
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """Return a connection of its own to the same file, for one thread."""
-        return self._connection.cursor()
+        """Return a connection of its own to the same file, for one thread; it reads archived rows with the others."""
+        cursor = self._connection.cursor()
+        if path := self._search_path or ("whole,main" if self.archive.files else ""):
+            cursor.execute("SET search_path = '" + path.replace("'", "''") + "'").fetchall()
+        return cursor
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         """Run one SELECT on a cursor of its own, without limits of time or rows."""
         return self._door.query(sql, parameters)
 
     def checkpoint(self) -> None:
-        """Write the log into the file; does nothing while another transaction needs the log."""
+        """Write the log into the file; does nothing while a backup or another transaction needs the log."""
+        if not self._upkeep.acquire(blocking=False):
+            log.info("checkpoint_postponed", extra={"error": "a backup or compaction runs"})
+            return
         cursor = self._connection.cursor()
         try:
             cursor.execute("CHECKPOINT").fetchall()
@@ -171,56 +291,58 @@ class FileStore:
             raise translated(error) from error
         finally:
             cursor.close()
+            self._upkeep.release()
+
+    def compact(self, now: datetime, archive_after_days: int | None = None) -> int:
+        """Settle the rollups of hours that are over, and move old days to Parquet.
+
+        Args:
+            now: the time, naive UTC.
+            archive_after_days: a day is moved once it has been over for so many days; None moves none.
+
+        Returns:
+            Rows moved.
+        """
+        with self._upkeep:
+            self.archive.tidy()
+            for hour in self.rollups.stale_before(now - SETTLE_AFTER):
+                self.rollups.settle(hour)
+            if archive_after_days is None:
+                return 0
+            return self.archive.move_before(now.date() - timedelta(days=archive_after_days))
+
+    def expire(self, table: str, before: date) -> int:
+        """Drop a table's days before a day, archived or not; return the rows dropped."""
+        with self._upkeep:
+            dropped = self.archive.expire(table, before)
+            if table == "requests":
+                self.rollups.forget_before(before)
+            return dropped
+
+    def back_up(self, folder: Path) -> int:
+        """Write a consistent copy into a new folder while landing goes on; see `collector.backups`."""
+        with self._upkeep:
+            return backups.back_up(self._connection, Path(self.path), self.archive, self._writing, folder)
+
+    def health(self) -> StoreHealth:
+        """Say how the store stands."""
+        files = self.archive.files
+        size = sum(file.stat().st_size for file in (Path(self.path), Path(self.path + ".wal")) if file.is_file())
+        return StoreHealth(size, len(files), sum(file.rows_count for file in files), self.rollups.stale_count)
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
 
 
-def settings(threads: int | None, memory_limit_bytes: int | None) -> dict[str, str]:
-    """Return DuckDB's settings: locked in, and without its stalls at the default checkpoint size of 16 MB."""
-    chosen = {
-        "checkpoint_threshold": "1GB",
-        "enable_external_access": "false",
-        "autoinstall_known_extensions": "false",
-        "autoload_known_extensions": "false",
-        "python_enable_replacements": "false",
-    }
-    if threads is not None:
-        chosen["threads"] = str(threads)
-    if memory_limit_bytes is not None:
-        chosen["memory_limit"] = f"{memory_limit_bytes // 2**20}MiB"
-    return chosen
+def naive(moment: datetime) -> datetime:
+    """Return a time as the tables have it: UTC without a zone."""
+    return moment.astimezone(UTC).replace(tzinfo=None)
 
 
-def open_file(path: Path | str, read_only: bool, config: dict[str, str]) -> duckdb.DuckDBPyConnection:
-    """Open the file and say clearly why it can't be."""
-    try:
-        if not read_only:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-        return duckdb.connect(str(path), read_only=read_only, config=config)
-    except OSError as error:
-        raise PermanentError(f"the folder of {path} can't be made: {error}") from error
-    except duckdb.Error as error:
-        if "lock" in str(error).lower():
-            raise RetryableError(
-                f"{path} is held by another process (a running collector?); ask that one with --url ({error})"
-            ) from error
-        raise PermanentError(f"{path} is not a DuckDB file that this version can open: {error}") from error
-
-
-def lock_settings(connection: duckdb.DuckDBPyConnection) -> None:
-    """Lock the settings; another store of this process may have done it, for one file has one instance of DuckDB."""
-    if not connection.execute("SELECT current_setting('lock_configuration')").fetchall()[0][0]:
-        connection.execute("SET lock_configuration = true").fetchall()
-
-
-def roll_back(cursor: duckdb.DuckDBPyConnection) -> None:
-    """Roll back; a cursor without a transaction is left as it is."""
-    try:
-        cursor.execute("ROLLBACK").fetchall()
-    except duckdb.Error as error:
-        log.debug("rollback_failed", extra={"error": str(error)})
+def quoted_name(name: str) -> str:
+    """Write a name as SQL."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def translated(error: duckdb.Error) -> PermanentError | RetryableError:
@@ -228,39 +350,3 @@ def translated(error: duckdb.Error) -> PermanentError | RetryableError:
     if isinstance(error, duckdb.FatalException | duckdb.InternalException):
         return StoreFailedError(f"the database failed and needs a restart: {error}")
     return RetryableError(str(error)) if isinstance(error, PASSING) else PermanentError(str(error))
-
-
-def migrate(connection: duckdb.DuckDBPyConnection) -> None:
-    """Apply the schema files that the database has not seen, in order, each in one transaction.
-
-    Raises:
-        PermanentError: the database was made by a later fleetmeter, or it has tables of something else.
-    """
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name VARCHAR, applied_at TIMESTAMP)"
-    ).fetchall()
-    seen = {int(row[0]) for row in connection.execute("SELECT version FROM schema_migrations").fetchall()}
-    files = schema_files()
-    if max(seen, default=0) > (newest := int(files[-1].name[:3])):
-        raise PermanentError(
-            f"the database is at schema {max(seen)} and this fleetmeter knows {newest}; "
-            "use the later version that made it"
-        )
-    for file in files:
-        if int(file.name[:3]) not in seen:
-            apply_migration(connection, file)
-
-
-def apply_migration(connection: duckdb.DuckDBPyConnection, file: Path) -> None:
-    """Apply one schema file."""
-    try:
-        connection.execute("BEGIN").fetchall()
-        connection.execute(file.read_text()).fetchall()
-        connection.execute(
-            "INSERT INTO schema_migrations VALUES ($1, $2, (now() AT TIME ZONE 'UTC')::TIMESTAMP)",
-            [int(file.name[:3]), file.name],
-        ).fetchall()
-        connection.execute("COMMIT").fetchall()
-    except duckdb.Error as error:
-        roll_back(connection)
-        raise PermanentError(f"schema {file.name} can't be applied: {error}") from error

@@ -18,7 +18,16 @@ import pyarrow.compute as pc
 from collector.errors import PermanentError
 
 SCHEMA_FOLDER = Path(__file__).parent / "schema"
-BOOKKEEPING = frozenset({"schema_migrations", "spool_progress"})
+BOOKKEEPING = frozenset(
+    {
+        "schema_migrations",
+        "spool_progress",
+        "archive_files",
+        "settled_request_hours",
+        "settled_request_sketches",
+        "stale_hours",
+    }
+)
 """Tables that only the collector itself writes."""
 ARRIVAL = ("received_at", "known_from")
 """Columns that hold when a row came; a table has at most one of them."""
@@ -32,6 +41,8 @@ class TableContract:
     """The table."""
     schema: pa.Schema
     """Every column in the table's order, as Arrow."""
+    types: tuple[str, ...]
+    """The same columns' types as SQL writes them."""
     key: tuple[str, ...]
     """Two rows with one key are one row, and the first stays."""
     indexed: bool
@@ -73,8 +84,19 @@ def read_contract(connection: duckdb.DuckDBPyConnection, name: str) -> TableCont
         "SELECT coalesce(comment, '') FROM duckdb_tables() WHERE table_name = $name", {"name": name}
     ).fetchall()
     schema = connection.sql(f'SELECT * FROM "{name}" LIMIT 0').to_arrow_table().schema
+    types = connection.execute(
+        "SELECT data_type FROM duckdb_columns() WHERE table_name = $name ORDER BY column_index", {"name": name}
+    ).fetchall()
     key = tuple(keys[0][0]) if keys else key_in_comment(str(comment[0][0]))
-    return TableContract(name, schema, key, bool(keys), frozenset(str(row[0]) for row in required))
+    return TableContract(
+        name, schema, tuple(row[0] for row in types), key, bool(keys), frozenset(str(row[0]) for row in required)
+    )
+
+
+def time_column_of(contract: TableContract) -> str | None:
+    """Return the column that says to which day a row belongs: a time of its key, or else the first required one."""
+    names = [*contract.key, *(name for name in contract.schema.names if name in contract.required)]
+    return next((name for name in names if pa.types.is_timestamp(contract.schema.field(name).type)), None)
 
 
 def key_in_comment(comment: str) -> tuple[str, ...]:

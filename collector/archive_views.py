@@ -1,0 +1,137 @@
+"""The schema `whole`: for every table with archived days a view of its name over both, and all views on top of them.
+
+Readers look there first (`search_path`), so `requests` is all requests, wherever they are. The tables keep their names
+and their schema `main`; the writer and migrations know only those. A view has one branch a month, with the month as a
+condition: a query of last week opens no file of last year.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from itertools import groupby
+
+import duckdb
+
+from collector.archive_places import Place
+from collector.table_contracts import TableContract, table_contracts, time_column_of
+
+SCHEMA = "whole"
+LIVE_SQL = """
+SELECT path, table_name, day, coalesce(place, ''), column_names, rows_count
+FROM archive_files WHERE state = 'live' ORDER BY table_name, day, path
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedFile:
+    """One file whose rows are read from there."""
+
+    path: str
+    table: str
+    day: date
+    place: str
+    """Address of its place; empty for the folder beside the database."""
+    columns: tuple[str, ...]
+    rows_count: int
+
+    @property
+    def branch(self) -> tuple[date, str, tuple[str, ...]]:
+        """Files with the same are one branch of the view: month, place and columns."""
+        return self.day.replace(day=1), self.place, self.columns
+
+
+def live_files(connection: duckdb.DuckDBPyConnection) -> list[ArchivedFile]:
+    """Read which files are live; none where the database is older than the archive."""
+    there = connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'archive_files'").fetchall()
+    rows = connection.execute(LIVE_SQL).fetchall() if there else []
+    return [
+        ArchivedFile(path, table, day, place, tuple(columns.split(",")), rows_count)
+        for path, table, day, place, columns, rows_count in rows
+    ]
+
+
+def build_views(
+    connection: duckdb.DuckDBPyConnection,
+    files: Sequence[ArchivedFile],
+    places: Mapping[str, Place],
+    *,
+    schema: str = SCHEMA,
+    tables: str = "main",
+) -> None:
+    """Make the views anew, within the connection's transaction.
+
+    Args:
+        connection: where.
+        files: the live files.
+        places: by address; the empty one is the folder beside the database.
+        schema: where the views go, as SQL.
+        tables: where the tables are, as SQL.
+    """
+    views = connection.execute(
+        "SELECT view_name, sql FROM duckdb_views() WHERE schema_name = 'main' AND NOT internal ORDER BY view_oid"
+    ).fetchall()
+    if schema == SCHEMA:
+        connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE").fetchall()
+        if not files:
+            return
+        connection.execute(f"CREATE SCHEMA {SCHEMA}").fetchall()
+    for table, of_table in groupby(sorted(files, key=lambda file: file.table), key=lambda file: file.table):
+        sql = spanning_sql(table_contracts()[table], list(of_table), places, tables)
+        connection.execute(f'CREATE VIEW {schema}."{table}" AS {sql}').fetchall()
+    for name, sql in views:
+        connection.execute(f'CREATE VIEW {schema}."{name}" AS {definition(sql)}').fetchall()
+
+
+def definition(sql: str) -> str:
+    """Return what follows AS in `CREATE VIEW name AS …`."""
+    return sql.split(" AS ", 1)[1].rstrip().rstrip(";")
+
+
+def spanning_sql(
+    contract: TableContract, files: Sequence[ArchivedFile], places: Mapping[str, Place], tables: str
+) -> str:
+    """Return the SELECT over a table and its files: the table's columns, null where a file is older than the column."""
+    types = column_types(contract)
+    branches = ["SELECT " + ", ".join(f'"{name}"' for name in types) + f' FROM {tables}."{contract.name}"']
+    clock = time_column_of(contract)
+    for (month, place, columns), of_branch in groupby(sorted(files, key=branch_order), key=lambda file: file.branch):
+        listed = ", ".join(quoted(places[place].address_of(file.path)) for file in of_branch)
+        chosen = ", ".join(
+            f'"{name}"::{kind} AS "{name}"' if name in columns else f'NULL::{kind} AS "{name}"'
+            for name, kind in types.items()
+        )
+        branches.append(
+            f"SELECT {chosen} FROM read_parquet([{listed}], hive_partitioning = false) "
+            f"WHERE \"{clock}\" >= TIMESTAMP '{month}' AND \"{clock}\" < TIMESTAMP '{following_month(month)}'"
+        )
+    return "\nUNION ALL ".join(branches)
+
+
+def branch_order(file: ArchivedFile) -> tuple[date, str, tuple[str, ...], date, str]:
+    """Order files by branch, then by day."""
+    return *file.branch, file.day, file.path
+
+
+def following_month(month: date) -> date:
+    """Return the first day of the month after."""
+    return date(month.year + month.month // 12, month.month % 12 + 1, 1)
+
+
+def column_types(contract: TableContract) -> dict[str, str]:
+    """Return every column's type as SQL writes it."""
+    return dict(zip(contract.schema.names, contract.types, strict=True))
+
+
+def horizons(files: Sequence[ArchivedFile]) -> dict[str, datetime]:
+    """Return for every table with archived days the end of the newest of them."""
+    newest: dict[str, date] = {}
+    for file in files:
+        newest[file.table] = max(file.day, newest.get(file.table, file.day))
+    return {table: datetime.combine(date.fromordinal(day.toordinal() + 1), time()) for table, day in newest.items()}
+
+
+def quoted(text: str) -> str:
+    """Write a text as SQL."""
+    return "'" + text.replace("'", "''") + "'"
