@@ -3,7 +3,7 @@ from types import SimpleNamespace
 from prometheus_client import CollectorRegistry, generate_latest
 
 from engine_exporter.engine_half import EngineFacts, FinishedRows
-from engine_exporter.step_metrics import STEP_METRICS, register, step_points
+from engine_exporter.step_metrics import FIELDS, register, step_points
 from engine_exporter.vllm_stats import FleetmeterStatLogger
 from engine_exporter.vllm_steps import StepTotals
 
@@ -21,8 +21,8 @@ def test_the_sums_of_each_engines_steps_are_on_metrics():
     assert 'infer_engine_steps_total{engine="1"} 3.0' in text
     assert 'infer_engine_step_decoding_total{engine="1"} 6.0' in text
     assert 'infer_engine_step_output_tokens_total{engine="1"} 6.0' in text
-    assert len(list(step_points(facts))) == 2 * len(STEP_METRICS)
+    assert len(list(step_points(facts))) == 2 * len(FIELDS)
 
 
 def test_each_metric_is_a_sum_that_is_kept():
-    assert {metric.field for metric in STEP_METRICS} == set(StepTotals.__dataclass_fields__)
+    assert set(FIELDS.values()) == set(StepTotals.__dataclass_fields__)
