@@ -13,7 +13,7 @@ from engine_exporter.vllm_steps import COUNTED, ESTIMATED, EngineLimits, EngineS
 LAW = (0.018, 1e-4, 1.4e-7, 8.9e-5)
 
 
-@dataclass
+@dataclass(eq=False)
 class Request:
     prompt: int
     output: int
