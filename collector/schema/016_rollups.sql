@@ -72,11 +72,11 @@ SELECT
     outcome,
     service_failed,
     count(*) AS requests_count,
-    sum(least(input_tokens, 1000000000000))::BIGINT AS input_tokens,
-    sum(least(cached_tokens, 1000000000000))::BIGINT AS cached_tokens,
-    sum(least(CASE WHEN cached_tokens IS NOT NULL THEN input_tokens END, 1000000000000))::BIGINT AS cacheable_tokens,
-    sum(least(output_tokens, 1000000000000))::BIGINT AS output_tokens,
-    sum(least(reasoning_tokens, 1000000000000))::BIGINT AS reasoning_tokens
+    sum(CASE WHEN input_tokens > 1000000000000 THEN 1000000000000 ELSE input_tokens END)::BIGINT AS input_tokens,
+    sum(CASE WHEN cached_tokens > 1000000000000 THEN 1000000000000 ELSE cached_tokens END)::BIGINT AS cached_tokens,
+    sum(CASE WHEN cached_tokens IS NULL THEN NULL WHEN input_tokens > 1000000000000 THEN 1000000000000 ELSE input_tokens END)::BIGINT AS cacheable_tokens,
+    sum(CASE WHEN output_tokens > 1000000000000 THEN 1000000000000 ELSE output_tokens END)::BIGINT AS output_tokens,
+    sum(CASE WHEN reasoning_tokens > 1000000000000 THEN 1000000000000 ELSE reasoning_tokens END)::BIGINT AS reasoning_tokens
 FROM judged_requests
 WHERE started_at >= coalesce(getvariable('rollup_from')::TIMESTAMP, TIMESTAMP '0001-01-01')
     AND started_at < coalesce(getvariable('rollup_until')::TIMESTAMP, TIMESTAMP '9999-12-31')
