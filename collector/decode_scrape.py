@@ -1,5 +1,7 @@
 """One /metrics text to rows: the text, its time and its labels in, Arrow tables out. Pure.
 
+What an engine's names mean is `engine_exporter.normalise`'s, which the sidecar uses too: one truth for both doors.
+
 Counters keep their raw values; the lines of a histogram become one row. A scrape that failed has no points but `up`
 = 0, so a dead server's last values do not live on.
 """
@@ -15,12 +17,15 @@ from urllib.parse import urlsplit
 from collector.decode_traces import AHEAD_US, EARLIEST_US
 from collector.decoded import Decoded, Rejected
 from collector.errors import PermanentError
+from collector.gpu_rows import GpuRows
 from collector.metric_rows import MetricRows
 from collector.prometheus_text import PrometheusText, Sample
+from engine_exporter import semconv
+from engine_exporter.gpu_pages import samples_of
+from engine_exporter.gpu_sample import GpuSample
+from engine_exporter.normalise import KINDS, Line, Named, kind_of, normalise
 
 UP = "up"
-HISTOGRAM_SUFFIXES = ("_bucket", "_sum", "_count")
-SUMMARY_SUFFIXES = ("_sum", "_count")
 COUNT_LIMIT = 2.0**63
 
 
@@ -62,25 +67,32 @@ def decode_scrape(body: bytes, meta: Mapping[str, Any]) -> Decoded:
 def rows_of_scrape(text: str, target: str, labels: Mapping[str, str], observed_us: int, *, up: bool = True) -> Decoded:
     """Turn one text into rows of `metric_series`, `metric_points` and `metric_histograms`; see `decode_scrape`."""
     instance = {"instance": instance_of(target)}
-    rows = MetricRows()
+    rows, gpus = MetricRows(), GpuRows()
     rejected: list[Rejected] = []
     if up:
         parsed = PrometheusText(text)
-        histograms: dict[tuple[str, tuple[tuple[str, str], ...]], HistogramLines] = {}
+        plausible: list[Line] = []
         for sample in parsed.samples():
-            if not is_plausible(sample, observed_us):
-                reason = f"{sample.name}: its time {sample.time_ms} ms is before 2000 or more than a day ahead"
-                rejected.append(Rejected(reason, repr(sample).encode()))
+            if is_plausible(sample, observed_us):
+                plausible.append(Line(sample.name, dict(sample.labels), sample.value, sample.time_ms))
                 continue
-            own = {**instance, **dict(sample.labels), **labels}
-            place_sample(rows, parsed, sample, own, observed_us, histograms)
-        for (name, owners), lines in histograms.items():
+            reason = f"{sample.name}: its time {sample.time_ms} ms is before 2000 or more than a day ahead"
+            rejected.append(Rejected(reason, repr(sample).encode()))
+        page = normalise(plausible, parsed.types)
+        histograms: dict[tuple[str, str, tuple[tuple[str, str], ...]], HistogramLines] = {}
+        for line in page.lines:
+            place_line(rows, parsed, line, {**instance, **line.labels, **labels}, observed_us, histograms)
+        for (name, served, owners), lines in histograms.items():
             try:
-                add_histogram(rows, name, parsed.units.get(name, ""), dict(owners), lines)
+                add_histogram(rows, name, served, parsed.units.get(served, ""), dict(owners), lines)
             except PermanentError as error:
-                rejected.append(Rejected(f"{name}: {error}", repr((name, owners, lines)).encode()))
+                rejected.append(Rejected(f"{served}: {error}", repr((served, owners, lines)).encode()))
+        for gpu in samples_of(page.gpu_lines):
+            place_gpu(rows, gpus, gpu, {**instance, **gpu.labels, **labels}, observed_us)
     rows.point(rows.series(UP, "gauge", "1", {**instance, **labels}), observed_us, 1.0 if up else 0.0)
-    return Decoded({}, rows.points_count, tuple(rejected), rows.build())
+    gpu_rows = gpus.build()
+    tables = (*rows.build(), gpu_rows) if gpu_rows.rows else rows.build()
+    return Decoded({}, rows.points_count, tuple(rejected), tables)
 
 
 def instance_of(target: str) -> str:
@@ -93,45 +105,40 @@ def is_plausible(sample: Sample, observed_us: int) -> bool:
     return sample.time_ms is None or EARLIEST_US <= sample.time_ms * 1000 <= observed_us + AHEAD_US
 
 
-def place_sample(
+def place_line(
     rows: MetricRows,
     parsed: PrometheusText,
-    sample: Sample,
+    line: Named,
     labels: dict[str, str],
     observed_us: int,
-    histograms: dict[tuple[str, tuple[tuple[str, str], ...]], HistogramLines],
+    histograms: dict[tuple[str, str, tuple[tuple[str, str], ...]], HistogramLines],
 ) -> None:
-    """Add a plain sample to the rows, or a histogram's line to its histogram."""
-    observed = sample.time_ms * 1000 if sample.time_ms is not None else observed_us
-    family, suffix = family_of(sample.name, parsed.types)
-    kind = parsed.types.get(family, "untyped")
-    if kind == "histogram" and suffix in HISTOGRAM_SUFFIXES:
+    """Add a number to the rows, or a histogram's line to its histogram."""
+    observed = line.time_ms * 1000 if line.time_ms is not None else observed_us
+    if line.suffix:
         upper_bound = labels.pop("le", None)
-        lines = histograms.setdefault((family, tuple(labels.items())), HistogramLines(observed_us=observed))
-        add_line(lines, suffix, upper_bound, sample.value)
+        key = (line.name, line.served, tuple(labels.items()))
+        lines = histograms.setdefault(key, HistogramLines(observed_us=observed))
+        add_line(lines, line.suffix, upper_bound, line.value)
         return
-    if is_birthday(sample.name, parsed.types):
-        return
-    is_counter = kind == "counter" or (kind == "summary" and suffix in SUMMARY_SUFFIXES)
-    unit = parsed.units.get(family, "")
-    series = rows.series(sample.name, "counter" if is_counter else "gauge", unit, labels)
-    rows.point(series, observed, sample.value)
+    kind = KINDS.get(line.name) or kind_of(line.name, parsed.types)
+    unit = parsed.units.get(line.served.removesuffix("_total"), "")
+    rows.point(rows.series(line.served, kind, unit, labels, line.name), observed, line.value)
 
 
-def is_birthday(name: str, types: Mapping[str, str]) -> bool:
-    """Tell whether a sample is the start time that client libraries add to counters and histograms: no telemetry."""
-    stem = name.removesuffix("_created")
-    return stem != name and (stem in types or f"{stem}_total" in types)
-
-
-def family_of(name: str, types: Mapping[str, str]) -> tuple[str, str]:
-    """Return the declared family that a sample's name belongs to, and its suffix."""
-    if name in types:
-        return name, ""
-    for suffix in ("_bucket", "_sum", "_count", "_total", "_created"):
-        if name.endswith(suffix) and (stem := name.removesuffix(suffix)) in types:
-            return stem, suffix
-    return name, ""
+def place_gpu(rows: MetricRows, gpus: GpuRows, gpu: GpuSample, labels: dict[str, str], observed_us: int) -> None:
+    """Add a GPU's sample: a row, and series for what the row has no column for."""
+    own = {semconv.GPU_ID: gpu.uuid, **labels}
+    if gpu.index >= 0:
+        own[semconv.GPU_INDEX] = str(gpu.index)
+    if gpu.name:
+        own[semconv.GPU_NAME] = gpu.name
+    for name, value in gpu.values.items():
+        if not gpus.take(name, own, observed_us, value):
+            rows.point(rows.series(name, KINDS[name], semconv.UNITS[name], own), observed_us, value)
+    for one in gpu.series:
+        series = rows.series(one.name, KINDS[one.name], semconv.UNITS[one.name], {**own, **one.labels})
+        rows.point(series, observed_us, one.value)
 
 
 def add_line(lines: HistogramLines, suffix: str, upper_bound: str | None, value: float) -> None:
@@ -147,7 +154,9 @@ def add_line(lines: HistogramLines, suffix: str, upper_bound: str | None, value:
             raise PermanentError(f"the bucket bound le={upper_bound!r} is no number") from error
 
 
-def add_histogram(rows: MetricRows, name: str, unit: str, labels: Mapping[str, str], lines: HistogramLines) -> None:
+def add_histogram(
+    rows: MetricRows, name: str, served: str, unit: str, labels: Mapping[str, str], lines: HistogramLines
+) -> None:
     """Add one histogram: its cumulative buckets become counts per bucket.
 
     Raises:
@@ -163,7 +172,7 @@ def add_histogram(rows: MetricRows, name: str, unit: str, labels: Mapping[str, s
     per_bucket = [int(value) - int(before) for before, value in zip([0.0, *cumulative], cumulative, strict=False)]
     if any(value < 0 for value in per_bucket):
         raise PermanentError("the buckets are not cumulative")
-    series = rows.series(name, "histogram", unit, labels)
+    series = rows.series(served, "histogram", unit, labels, name)
     rows.histogram(
         series, lines.observed_us, count=int(count), total=lines.total, bounds=bounds, bucket_counts=per_bucket
     )

@@ -116,7 +116,9 @@ class MetricRows:
             },
         )
 
-    def series(self, original_name: str, kind: str, unit: str, labels: Mapping[str, str]) -> int:
+    def series(
+        self, original_name: str, kind: str, unit: str, labels: Mapping[str, str], name: str | None = None
+    ) -> int:
         """Return the id of a series, adding it where it is new.
 
         Args:
@@ -124,11 +126,12 @@ class MetricRows:
             kind: gauge, counter, histogram, delta or delta_histogram.
             unit: the unit as received; the canonical one wins.
             labels: all labels, the resource's included.
+            name: the canonical name, where the caller knows it.
         """
-        memo = (original_name, kind, frozenset(labels.items()))
+        memo = (f"{original_name}\n{name or ''}", kind, frozenset(labels.items()))
         if memo in self._ids:
             return self._ids[memo]
-        name = canonical_name(original_name)
+        name = name or canonical_name(original_name)
         identity = series_id(name, labels)
         self._ids[memo] = identity
         self._series.setdefault(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +10,16 @@ import click
 from engine_exporter.errors import ExporterError
 
 if TYPE_CHECKING:
-    from engine_exporter.catalog import Catalog
     from engine_exporter.config import ExporterConfig
     from engine_exporter.gpus import Gpus
+    from engine_exporter.normalise import Line
 
 
 @click.group(invoke_without_command=True)
 @click.option("--target", "targets", multiple=True, help="An engine's /metrics address; may be given more than once.")
+@click.option(
+    "--targets-file", type=click.Path(path_type=Path), help="YAML list of targets, read again when it changes."
+)
 @click.option("--otlp-endpoint", help="The collector's OTLP/HTTP address.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label laid on every point.")
 @click.option("--interval", "interval_seconds", type=click.FloatRange(min=0.1), help="Seconds between two reads.")
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 def export(
     ctx: click.Context,
     targets: tuple[str, ...],
+    targets_file: Path | None,
     otlp_endpoint: str | None,
     labels: tuple[str, ...],
     interval_seconds: float | None,
@@ -35,9 +38,10 @@ def export(
     port: int | None,
     once: bool,
 ) -> int | None:
-    """Push an engine's /metrics and this host's GPUs to a collector, under canonical names.
+    """Push engines' /metrics and this host's GPUs to a collector, under canonical names.
 
-    This is the sidecar, for engines that no collector can scrape. Inside vLLM the exporter runs as
+    This is the sidecar, for engines that no collector can scrape: vLLM, SGLang, TensorRT-LLM, TGI, llama.cpp, Dynamo,
+    the endpoint picker, LMCache, dcgm-exporter and AMD's exporter. Inside vLLM the exporter runs as
     `--middleware engine_exporter.vllm_middleware.FleetmeterMiddleware`; see docs/instrument-vllm.md.
     """
     if ctx.invoked_subcommand is not None:
@@ -45,6 +49,7 @@ def export(
     config: ExporterConfig = ctx.obj.section(
         "engine_exporter",
         targets=targets or None,
+        targets_file=targets_file,
         otlp_endpoint=otlp_endpoint,
         labels=_labels(labels),
         scrape_interval_seconds=interval_seconds,
@@ -54,7 +59,7 @@ def export(
     from engine_exporter.sidecar_loop import run_once, run_until_stopped
 
     gpus = _gpus(config)
-    if not config.targets and gpus is None:
+    if not config.targets and config.targets_file is None and gpus is None:
         raise ExporterError("nothing to read: name an engine with --target http://127.0.0.1:8000/metrics")
     try:
         return run_once(config, gpus) if once else run_until_stopped(config, gpus)
@@ -126,49 +131,43 @@ def catalog() -> None:
 @catalog.command("check")
 @click.argument("url")
 @click.option("--format", "as_format", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def check(url: str, as_format: str) -> int:
-    """Read a live vLLM's /metrics and say which names are known, renamed, missing or unknown.
+@click.option(
+    "--watch",
+    "watch_seconds",
+    type=click.FloatRange(min=0),
+    default=2.0,
+    show_default=True,
+    help="Where requests run, look again after so many seconds, to see that it moves; 0: don't.",
+)
+def check(url: str, as_format: str, watch_seconds: float) -> int:
+    """Read a live server's /metrics and say which names are known, renamed, missing or suspect.
 
-    URL is the server's address or that of its /metrics. Exit code 1: a name that fleetmeter reads is missing;
-    3: the server does not answer.
+    URL is the server's address or that of its metrics: of vLLM, SGLang, TensorRT-LLM, TGI, llama.cpp, Dynamo, the
+    endpoint picker, LMCache, dcgm-exporter or AMD's exporter. Exit code 1: something is missing that this version
+    should have, or can't be right; 3: the server does not answer.
     """
-    from engine_exporter.catalog import compare, served_names
+    import time
+
+    from engine_exporter.catalog import examine, runs_requests
+    from engine_exporter.catalog_report import as_json, as_text
     from engine_exporter.fetching import fetch_text
+    from engine_exporter.page_text import read_page
+    from engine_exporter.targets import parse_target
+    from engine_exporter.versions import ask_version, engines_of
 
-    address = url if url.rstrip("/").endswith("/metrics") else f"{url.rstrip('/')}/metrics"
-    names = served_names(fetch_text(address))
-    if not names:
-        raise ExporterError(f"{address} serves no vllm: metric; is it a vLLM server?")
-    found = compare(names)
-    click.echo(_as_json(found) if as_format == "json" else _as_text(found))
-    return 1 if found.missing else 0
-
-
-def _as_json(found: Catalog) -> str:
-    data = {
-        "known": dict(found.known),
-        "renamed": dict(found.renamed),
-        "missing": dict(found.missing),
-        "kept": list(found.kept),
-        "unknown": list(found.unknown),
-    }
-    return json.dumps(data, indent=2)
-
-
-def _as_text(found: Catalog) -> str:
-    lines = [f"known    {name}  ->  {canonical}" for name, canonical in found.known]
-    lines += [f"renamed  {name}  is now  {today}" for name, today in found.renamed]
-    lines += [f"kept     {name}" for name in found.kept]
-    lines += [f"missing  {name}  ->  {canonical}" for name, canonical in found.missing]
-    lines += [f"unknown  {name}" for name in found.unknown]
-    counts = ", ".join(
-        f"{len(names)} {label}"
-        for label, names in (
-            ("known", found.known),
-            ("renamed", found.renamed),
-            ("kept under their own name", found.kept),
-            ("missing", found.missing),
-            ("unknown", found.unknown),
+    target = parse_target(url, "URL")
+    lines, types = read_page(fetch_text(target.url))
+    engines = engines_of(lines, types)
+    if not engines:
+        raise ExporterError(
+            f"{target.url} serves no metric of an engine that fleetmeter knows; TensorRT-LLM's are at "
+            "/prometheus/metrics, SGLang needs --enable-metrics, llama.cpp needs --metrics"
         )
-    )
-    return "\n".join([*lines, counts])
+    version = ask_version(target.base, engines, fetch_text)
+    later: list[Line] = []
+    if watch_seconds and runs_requests(lines, types):
+        time.sleep(watch_seconds)
+        later, _ = read_page(fetch_text(target.url))
+    found = examine(lines, types, version=version, later=later)
+    click.echo(as_json(found) if as_format == "json" else as_text(found))
+    return 1 if found.has_findings else 0

@@ -50,11 +50,22 @@ class ExporterConfig(BaseModel):
     targets: tuple[str, ...] = Field(
         default=(), description="Sidecar: engines' /metrics addresses, e.g. http://127.0.0.1:8000/metrics."
     )
+    targets_file: Path | None = Field(
+        default=None,
+        description="Sidecar: YAML list of further targets, read again when it changes: addresses, or {url, labels}.",
+    )
     labels: dict[str, str] = Field(
         default={}, description="Sidecar: labels laid on every point, e.g. replica, cluster."
     )
     gpu: bool = Field(default=True, description="Sidecar: read the GPUs of this host by NVML, where there are any.")
     scrape_interval_seconds: float = Field(default=15.0, gt=0, description="Sidecar: time between two reads.")
+    scrape_timeout_seconds: float = Field(default=10.0, gt=0, description="Sidecar: how long one target may take.")
+    pass_unknown: bool = Field(
+        default=True, description="Sidecar: send metrics without a canonical name under their own; false drops them."
+    )
+    waiting_limit_bytes: int = Field(
+        default=64 * 2**20, ge=2**20, description="Sidecar: compressed telemetry kept while the collector is away."
+    )
     port: int = Field(default=9400, ge=1, le=65535, description="Port of the sidecar's own /metrics.")
 
 

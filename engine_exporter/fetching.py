@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import gzip
 import http.client
+import time
 import urllib.error
 import urllib.request
 
 from engine_exporter.errors import ExporterError, UnreachableError
 
+PAGE_BYTES_MAX = 32 * 2**20
+"""A larger page is no page of metrics."""
+_PIECE_BYTES = 65536
+
 
 def fetch_text(url: str, timeout_seconds: float = 10.0) -> str:
-    """Read one page of text.
+    """Read one page of text, within this time as a whole.
 
     Raises:
         UnreachableError: nobody answers, or not in time, or with an error of the server.
-        ExporterError: the address is no http address, or there is no such page.
+        ExporterError: the address is no http address, there is no such page, or it is absurdly large.
     """
+    deadline = time.monotonic() + timeout_seconds
     try:
         with urllib.request.urlopen(url, timeout=timeout_seconds) as response:
-            body: bytes = response.read()
+            body = bytearray()
+            while piece := response.read1(_PIECE_BYTES):
+                body += piece
+                if len(body) > PAGE_BYTES_MAX:
+                    raise ExporterError(f"{url} serves more than {PAGE_BYTES_MAX // 2**20} MiB: is it a /metrics page?")
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"not all of it came within {timeout_seconds:g} s")
             return body.decode("utf-8", errors="replace")
     except urllib.error.HTTPError as error:
         kind = UnreachableError if error.code >= 500 else ExporterError
@@ -31,8 +42,8 @@ def fetch_text(url: str, timeout_seconds: float = 10.0) -> str:
         raise ExporterError(f"{url!r} is not an address; write e.g. http://127.0.0.1:8000/metrics") from error
 
 
-def send_protobuf(url: str, body: bytes, token: str | None, timeout_seconds: float = 10.0) -> None:
-    """Post one OTLP message, compressed.
+def send_compressed(url: str, body: bytes, token: str | None, timeout_seconds: float = 10.0) -> None:
+    """Post one OTLP message in protobuf that is gzip already.
 
     Raises:
         UnreachableError: the collector does not take it now; later may help.
@@ -41,7 +52,7 @@ def send_protobuf(url: str, body: bytes, token: str | None, timeout_seconds: flo
     headers = {"content-type": "application/x-protobuf", "content-encoding": "gzip"}
     if token:
         headers["authorization"] = f"Bearer {token}"
-    request = urllib.request.Request(url, gzip.compress(body, 3), headers)
+    request = urllib.request.Request(url, body, headers)
     try:
         with urllib.request.urlopen(request, timeout=timeout_seconds) as response:
             response.read()

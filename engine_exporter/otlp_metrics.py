@@ -1,22 +1,39 @@
-"""One scrape and one sample of the GPUs to one OTLP message under canonical names. Pure."""
+"""One page or one sample of the GPUs to OTLP points under canonical names. Pure."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE
-from prometheus_client.parser import text_string_to_metric_families
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE, DataPointFlags
 
 from engine_exporter import semconv
-from engine_exporter.errors import ExporterError
-from engine_exporter.gpus import GpuSample
+from engine_exporter.gpu_sample import GpuSample
+from engine_exporter.normalise import Named, kind_of
 
-CANONICAL = {**semconv.VLLM_METRICS, **semconv.EXPORTER_METRICS}
-KINDS = {metric.name: metric for metric in (*semconv.METRICS, *semconv.GPU_METRICS)}
+KNOWN = {one.name: one for one in (*semconv.METRICS, *semconv.GPU_METRICS, *semconv.GPU_SERIES)}
+NO_VALUE = DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
+
+SeriesKey = tuple[str, tuple[tuple[str, str], ...]]
+"""A metric's name and its sorted labels."""
+
+
+class Starts(Protocol):
+    """Knows since when each counter has counted."""
+
+    def start_of(self, key: SeriesKey, value: float, at_unix_ns: int) -> int:
+        """Return the start of a counter's present run, unix nanoseconds; 0 where it is not known."""
+
+
+class NoStarts:
+    """Knows nothing of starts."""
+
+    def start_of(self, key: SeriesKey, value: float, at_unix_ns: int) -> int:
+        """Return 0."""
+        return 0
 
 
 @dataclass(slots=True)
@@ -26,7 +43,20 @@ class Buckets:
     upper: list[tuple[float, float]] = field(default_factory=list)
     """(upper bound, observations up to it)."""
     total: float = 0.0
-    count: float = 0.0
+    count: float | None = None
+
+    def is_sound(self) -> bool:
+        """Tell whether the counts are numbers that never fall with the bound, and the sum is one."""
+        counts = [count for _, count in sorted(self.upper)]
+        everything = self.observations()
+        if everything is None or not all(math.isfinite(one) and one >= 0 for one in [*counts, everything]):
+            return False
+        rising = all(low <= high for low, high in zip(counts, [*counts[1:], everything], strict=True))
+        return rising and math.isfinite(self.total)
+
+    def observations(self) -> float | None:
+        """Return the count: of the infinite bucket, else as told."""
+        return next((count for bound, count in self.upper if math.isinf(bound)), self.count)
 
 
 class MetricMessage:
@@ -45,39 +75,71 @@ class MetricMessage:
         _attributes(group.resource, resource)
         self._scope = group.scope_metrics.add()
         self._scope.scope.name = semconv.SCOPE
-        self._metrics: dict[str, Any] = {}
+        self._metrics: dict[tuple[str, str], Any] = {}
         self.points_count = 0
+        self.unsound_count = 0
+        """Histograms left out because their buckets do not add up."""
+        self.sent: dict[SeriesKey, str] = {}
+        """Every series in the message, with its kind."""
 
-    def number(self, name: str, value: float, labels: Mapping[str, str]) -> None:
-        """Add one value of a gauge or counter; NaN says that there is none."""
+    def number(
+        self, name: str, value: float, labels: Mapping[str, str], *, kind: str = "", starts: Starts | None = None
+    ) -> None:
+        """Add one value of a gauge or counter; NaN and infinities say that there is none.
+
+        Args:
+            name: canonical, or a name of its own.
+            value: in the canonical unit.
+            labels: attributes of the point.
+            kind: gauge or counter; needed for a name of its own.
+            starts: since when counters count.
+        """
         if not math.isfinite(value):
             return
-        metric = self._metric(name)
-        if KINDS[name].kind == "counter":
-            metric.sum.aggregation_temporality = AGGREGATION_TEMPORALITY_CUMULATIVE
-            metric.sum.is_monotonic = True
-            point = metric.sum.data_points.add()
-        else:
-            point = metric.gauge.data_points.add()
+        kind = KNOWN[name].kind if name in KNOWN else kind or "gauge"
+        metric = self._metric(name, kind)
+        points = metric.sum.data_points if kind == "counter" else metric.gauge.data_points
+        point = points.add()
         point.time_unix_nano = self._at_unix_ns
         point.as_double = value
+        key = (name, tuple(sorted(labels.items())))
+        if kind == "counter" and starts is not None:
+            point.start_time_unix_nano = starts.start_of(key, value, self._at_unix_ns)
         _attributes(point, labels)
-        self.points_count += 1
+        self._count(key, kind)
 
-    def histogram(self, name: str, buckets: Buckets, labels: Mapping[str, str]) -> None:
-        """Add one histogram; cumulative lines become counts per bucket."""
-        metric = self._metric(name)
-        metric.histogram.aggregation_temporality = AGGREGATION_TEMPORALITY_CUMULATIVE
+    def histogram(
+        self, name: str, buckets: Buckets, labels: Mapping[str, str], *, starts: Starts | None = None
+    ) -> None:
+        """Add one histogram; cumulative lines become counts per bucket. One that does not add up is left out."""
+        if not buckets.is_sound():
+            self.unsound_count += 1
+            return
+        metric = self._metric(name, "histogram")
         point = metric.histogram.data_points.add()
         point.time_unix_nano = self._at_unix_ns
-        point.count, point.sum = int(buckets.count), buckets.total
+        everything = buckets.observations() or 0.0
+        point.count, point.sum = int(everything), buckets.total
         below = 0.0
-        for bound, cumulative in sorted(buckets.upper):
-            if math.isfinite(bound):
-                point.explicit_bounds.append(bound)
-            point.bucket_counts.append(int(cumulative - below))
+        for bound, cumulative in sorted(one for one in buckets.upper if math.isfinite(one[0])):
+            point.explicit_bounds.append(bound)
+            point.bucket_counts.append(int(cumulative) - int(below))
             below = cumulative
+        point.bucket_counts.append(int(everything) - int(below))
+        key = (name, tuple(sorted(labels.items())))
+        if starts is not None:
+            point.start_time_unix_nano = starts.start_of(key, everything, self._at_unix_ns)
         _attributes(point, labels)
+        self._count(key, "histogram")
+
+    def end(self, key: SeriesKey, kind: str) -> None:
+        """Say that a series has ended: its last value does not live on."""
+        metric = self._metric(key[0], kind)
+        data = {"counter": "sum", "histogram": "histogram"}.get(kind, "gauge")
+        point = getattr(metric, data).data_points.add()
+        point.time_unix_nano = self._at_unix_ns
+        point.flags = NO_VALUE
+        _attributes(point, dict(key[1]))
         self.points_count += 1
 
     def serialize(self) -> bytes:
@@ -85,12 +147,23 @@ class MetricMessage:
         body: bytes = self._request.SerializeToString(deterministic=True)
         return body
 
-    def _metric(self, name: str) -> Any:
-        if name not in self._metrics:
-            metric = self._scope.metrics.add()
-            metric.name, metric.unit = name, KINDS[name].unit
-            self._metrics[name] = metric
-        return self._metrics[name]
+    def _count(self, key: SeriesKey, kind: str) -> None:
+        self.points_count += 1
+        self.sent[key] = kind
+
+    def _metric(self, name: str, kind: str) -> Any:
+        metric = self._metrics.get((name, kind))
+        if metric is None:
+            metric = self._metrics[name, kind] = self._scope.metrics.add()
+            metric.name = name
+            if name in KNOWN:
+                metric.unit = KNOWN[name].unit
+            if kind == "counter":
+                metric.sum.aggregation_temporality = AGGREGATION_TEMPORALITY_CUMULATIVE
+                metric.sum.is_monotonic = True
+            elif kind == "histogram":
+                metric.histogram.aggregation_temporality = AGGREGATION_TEMPORALITY_CUMULATIVE
+        return metric
 
 
 def _attributes(holder: Any, values: Mapping[str, str]) -> None:
@@ -99,51 +172,52 @@ def _attributes(holder: Any, values: Mapping[str, str]) -> None:
         item.key, item.value.string_value = key, value
 
 
-def add_scrape(message: MetricMessage, text: str, labels: Mapping[str, str]) -> None:
-    """Add the metrics of a Prometheus text that have a canonical name.
+def add_page(
+    message: MetricMessage,
+    lines: Iterable[Named],
+    labels: Mapping[str, str],
+    types: Mapping[str, str],
+    starts: Starts | None = None,
+) -> None:
+    """Add the lines of a page that was read by `normalise`.
 
-    Raises:
-        ExporterError: it is no Prometheus text, or has none of them; nothing is added then.
+    Args:
+        message: takes the points.
+        lines: numbers, and histograms line by line.
+        labels: laid on every point; they win.
+        types: the kinds that the page declares, for names without a canonical one.
+        starts: since when counters count.
     """
-    try:
-        families = list(text_string_to_metric_families(text))
-    except (ValueError, KeyError) as error:
-        raise ExporterError(f"the page is not in the Prometheus format: {error}") from error
-    before = message.points_count
-    for family in families:
-        if family.type == "histogram":
-            _add_histograms(message, family, labels)
-            continue
-        for sample in family.samples:
-            if (name := CANONICAL.get(sample.name)) is not None:
-                message.number(name, sample.value, {**sample.labels, **labels})
-    if message.points_count == before:
-        raise ExporterError("the page has no metric of an engine that fleetmeter knows; is it vLLM's /metrics?")
+    histograms: dict[SeriesKey, Buckets] = {}
+    for line in lines:
+        own = {**line.labels, **labels}
+        if line.suffix:
+            bound = own.pop("le", None)
+            _add_line(histograms.setdefault((line.name, tuple(sorted(own.items()))), Buckets()), line, bound)
+        else:
+            message.number(line.name, line.value, own, kind=kind_of(line.name, types), starts=starts)
+    for (name, owner), buckets in histograms.items():
+        message.histogram(name, buckets, dict(owner), starts=starts)
 
 
-def _add_histograms(message: MetricMessage, family: Any, labels: Mapping[str, str]) -> None:
-    name = CANONICAL.get(family.name)
-    if name is None:
-        return
-    found: dict[tuple[tuple[str, str], ...], Buckets] = {}
-    for sample in family.samples:
-        own = {key: value for key, value in sample.labels.items() if key != "le"}
-        buckets = found.setdefault(tuple(sorted(own.items())), Buckets())
-        if sample.name.endswith("_bucket"):
-            buckets.upper.append((float(sample.labels["le"]), sample.value))
-        elif sample.name.endswith("_sum"):
-            buckets.total = sample.value
-        elif sample.name.endswith("_count"):
-            buckets.count = sample.value
-    for owner, buckets in found.items():
-        message.histogram(name, buckets, {**dict(owner), **labels})
+def _add_line(buckets: Buckets, line: Named, bound: str | None) -> None:
+    if line.suffix == "_sum":
+        buckets.total = line.value
+    elif line.suffix == "_count":
+        buckets.count = line.value
+    elif bound is not None:
+        buckets.upper.append((float(bound), line.value))
 
 
 def add_gpus(message: MetricMessage, samples: Iterable[GpuSample], labels: Mapping[str, str]) -> None:
     """Add a sample of every GPU."""
     for sample in samples:
-        own = {semconv.GPU_ID: sample.uuid, semconv.GPU_INDEX: str(sample.index), **labels}
+        own = {semconv.GPU_ID: sample.uuid, **sample.labels, **labels}
+        if sample.index >= 0:
+            own[semconv.GPU_INDEX] = str(sample.index)
         if sample.name:
             own[semconv.GPU_NAME] = sample.name
         for name, value in sample.values.items():
             message.number(name, value, own)
+        for series in sample.series:
+            message.number(series.name, series.value, {**own, **series.labels})

@@ -246,6 +246,71 @@ METRICS: tuple[Metric, ...] = (
     Metric("infer.engine.prefix_cache_hits", "counter", "{token}", "Tokens found in the prefix cache."),
     Metric("infer.engine.preemptions", "counter", "{preemption}", "Preemptions."),
     Metric("infer.engine.requests_finished", "counter", "{request}", "Finished requests by finish reason."),
+    Metric("infer.engine.inference_time", "histogram", "s", "Scheduled to last token."),
+    Metric("infer.engine.request_input_tokens", "histogram", "{token}", "Prompt tokens of a request."),
+    Metric("infer.engine.request_output_tokens", "histogram", "{token}", "Generated tokens of a request."),
+    Metric("infer.engine.requests_waiting_by_reason", "gauge", "{request}", "Requests waiting, by `reason`."),
+    Metric("infer.engine.requests_rejected", "counter", "{request}", "Requests refused at the door, by `reason`."),
+    Metric("infer.engine.requests_failed", "counter", "{request}", "Requests that ended in an error."),
+    Metric("infer.engine.requests_aborted", "counter", "{request}", "Requests that were aborted."),
+    Metric("infer.engine.requests_corrupted", "counter", "{request}", "Requests with NaN in their logits."),
+    Metric("infer.engine.external_cache_queries", "counter", "{token}", "Tokens looked up in a cache beyond the GPU."),
+    Metric("infer.engine.external_cache_hits", "counter", "{token}", "Tokens found in a cache beyond the GPU."),
+    Metric(
+        "infer.engine.prefix_cache_hit_ratio",
+        "gauge",
+        "1",
+        "Share of input tokens read from the prefix cache since the sidecar's last read.",
+    ),
+    Metric("infer.engine.kv_cache_capacity_tokens", "gauge", "{token}", "Tokens that the KV cache holds."),
+    Metric("infer.engine.kv_block_size_tokens", "gauge", "{token}", "Tokens of one KV-cache block."),
+    Metric("infer.engine.prefill_busy", "counter", "s", "Time spent in prefill."),
+    Metric("infer.engine.decode_busy", "counter", "s", "Time spent in decode."),
+    Metric("infer.engine.spec_decode_drafts", "counter", "{draft}", "Speculative drafts that were verified."),
+    Metric("infer.engine.spec_decode_draft_tokens", "counter", "{token}", "Tokens proposed by speculation."),
+    Metric("infer.engine.spec_decode_accepted_tokens", "counter", "{token}", "Proposed tokens that were accepted."),
+    Metric(
+        "infer.engine.spec_decode_accepted_tokens_by_position",
+        "counter",
+        "{token}",
+        "Proposed tokens that were accepted, by `position` in the draft.",
+    ),
+    Metric("infer.engine.kv_transfer_failures", "counter", "{transfer}", "Failed moves of KV cache between engines."),
+    Metric("infer.engine.kv_transfer_time", "histogram", "s", "Time of a move of KV cache between engines."),
+    Metric("infer.engine.info", "gauge", "1", "1, with the engine and its version as labels."),
+    Metric("infer.gateway.requests", "counter", "{request}", "Requests that a gateway in front of engines took."),
+    Metric("infer.gateway.request_errors", "counter", "{request}", "Requests that failed at the gateway."),
+    Metric("infer.gateway.requests_rejected", "counter", "{request}", "Requests that the gateway refused."),
+    Metric("infer.gateway.migrations", "counter", "{request}", "Requests moved to another engine while they ran."),
+    Metric("infer.gateway.disconnected_clients", "gauge", "{client}", "Clients that left."),
+    Metric("infer.gateway.requests_running", "gauge", "{request}", "Requests in flight at the gateway."),
+    Metric("infer.gateway.requests_waiting", "gauge", "{request}", "Requests that wait at the gateway."),
+    Metric("infer.gateway.request_duration", "histogram", "s", "Arrival at the gateway to the last byte."),
+    Metric("infer.gateway.time_to_first_token", "histogram", "s", "Arrival at the gateway to the first token."),
+    Metric("infer.gateway.time_per_output_token", "histogram", "s", "Mean time per output token at the gateway."),
+    Metric("infer.gateway.inter_token_latency", "histogram", "s", "Time between two tokens at the gateway."),
+    Metric("infer.gateway.queue_time", "histogram", "s", "Time waiting at the gateway."),
+    Metric("infer.gateway.request_input_tokens", "histogram", "{token}", "Prompt tokens of a request."),
+    Metric("infer.gateway.request_output_tokens", "histogram", "{token}", "Generated tokens of a request."),
+    Metric("infer.gateway.input_tokens", "counter", "{token}", "Prompt tokens that passed the gateway."),
+    Metric("infer.gateway.cached_tokens", "counter", "{token}", "Of these, read from a prefix cache."),
+    Metric("infer.gateway.output_tokens", "counter", "{token}", "Generated tokens that passed the gateway."),
+    Metric("infer.gateway.pool_kv_cache_usage_ratio", "gauge", "1", "Mean share of KV cache in use in a pool."),
+    Metric(
+        "infer.gateway.pool_queue_size", "gauge", "{request}", "Mean number of requests waiting at a pool's engine."
+    ),
+    Metric("infer.gateway.pool_ready_endpoints", "gauge", "{endpoint}", "Engines of a pool that are ready."),
+    Metric("infer.kv_store.requested_tokens", "counter", "{token}", "Tokens asked of a KV cache behind engines."),
+    Metric("infer.kv_store.hit_tokens", "counter", "{token}", "Of these, delivered."),
+    Metric("infer.kv_store.lookup_tokens", "counter", "{token}", "Tokens looked up before prefill."),
+    Metric("infer.kv_store.lookup_hit_tokens", "counter", "{token}", "Of these, found."),
+    Metric("infer.kv_store.stored_tokens", "counter", "{token}", "Tokens stored, those evicted since included."),
+    Metric("infer.kv_store.usage", "gauge", "By", "Bytes in use, by `tier`: memory, disk or remote."),
+    Metric("infer.kv_store.retrieve_time", "histogram", "s", "Time of a retrieval."),
+    Metric("infer.kv_store.store_time", "histogram", "s", "Time of a store."),
+    Metric("infer.kv_store.lookup_time", "histogram", "s", "Time of a look-up."),
+    Metric("infer.kv_store.evictions", "counter", "{eviction}", "Evictions."),
+    Metric("infer.kv_store.healthy", "gauge", "1", "1 where the store is well."),
     Metric("infer.engine.steps", "counter", "{step}", "Engine steps that an API process was told of."),
     Metric("infer.engine.step_seconds", "counter", "s", "Time in those steps: how long the engine was busy."),
     Metric(
@@ -282,31 +347,6 @@ METRICS: tuple[Metric, ...] = (
     Metric("up", "gauge", "1", "1 where the last scrape of the target succeeded, else 0."),
 )
 
-# vLLM's exposition name -> canonical name (vLLM 0.8 to 0.33, read from the released packages' metric sources).
-VLLM_METRICS: dict[str, str] = {
-    "vllm:time_to_first_token_seconds": "gen_ai.server.time_to_first_token",
-    "vllm:request_time_per_output_token_seconds": "gen_ai.server.time_per_output_token",
-    "vllm:e2e_request_latency_seconds": "gen_ai.server.request.duration",
-    "vllm:inter_token_latency_seconds": "infer.engine.inter_token_latency",
-    "vllm:time_per_output_token_seconds": "infer.engine.inter_token_latency",
-    "vllm:request_queue_time_seconds": "infer.engine.queue_time",
-    "vllm:request_prefill_time_seconds": "infer.engine.prefill_time",
-    "vllm:request_decode_time_seconds": "infer.engine.decode_time",
-    "vllm:num_requests_running": "infer.engine.requests_running",
-    "vllm:num_requests_waiting": "infer.engine.requests_waiting",
-    "vllm:kv_cache_usage_perc": "infer.engine.kv_cache_usage_ratio",
-    "vllm:gpu_cache_usage_perc": "infer.engine.kv_cache_usage_ratio",
-    "vllm:prompt_tokens_total": "infer.engine.input_tokens",
-    "vllm:prompt_tokens_cached_total": "infer.engine.cached_tokens",
-    "vllm:generation_tokens_total": "infer.engine.output_tokens",
-    "vllm:prefix_cache_queries_total": "infer.engine.prefix_cache_queries",
-    "vllm:prefix_cache_hits_total": "infer.engine.prefix_cache_hits",
-    "vllm:gpu_prefix_cache_queries_total": "infer.engine.prefix_cache_queries",
-    "vllm:gpu_prefix_cache_hits_total": "infer.engine.prefix_cache_hits",
-    "vllm:num_preemptions_total": "infer.engine.preemptions",
-    "vllm:request_success_total": "infer.engine.requests_finished",
-}
-
 
 def series_id(name: str, labels: Mapping[str, str]) -> int:
     """The key of a series: a hash of its canonical name and labels, whatever their order. At least 0, below 2**63."""
@@ -332,59 +372,6 @@ EXPORTER_METRICS: dict[str, str] = {
     "infer_exporter_faults_total": "infer.exporter.faults",
 }
 
-# vLLM's old exposition name -> its name today (0.33). Both map to the same canonical name above.
-VLLM_RENAMED: dict[str, str] = {
-    "vllm:gpu_cache_usage_perc": "vllm:kv_cache_usage_perc",
-    "vllm:time_per_output_token_seconds": "vllm:inter_token_latency_seconds",
-    "vllm:gpu_prefix_cache_queries_total": "vllm:prefix_cache_queries_total",
-    "vllm:gpu_prefix_cache_hits_total": "vllm:prefix_cache_hits_total",
-}
-
-# vLLM's metrics that are kept under their own name: nothing in fleetmeter reads them yet.
-VLLM_KEPT: frozenset[str] = frozenset(
-    f"vllm:{name}"
-    for name in (
-        "admission_rejections_total",
-        "cache_config_info",
-        "corrupted_requests_total",
-        "diffusion_num_canvas_positions_total",
-        "diffusion_num_committed_tokens_total",
-        "diffusion_num_denoising_steps_total",
-        "engine_sleep_state",
-        "estimated_flops_per_gpu_total",
-        "estimated_read_bytes_per_gpu_total",
-        "estimated_write_bytes_per_gpu_total",
-        "external_prefix_cache_hits_total",
-        "external_prefix_cache_queries_total",
-        "iteration_tokens_total",
-        "kv_block_idle_before_evict_seconds",
-        "kv_block_lifetime_seconds",
-        "kv_block_reuse_gap_seconds",
-        "lora_requests_info",
-        "mm_cache_hits_total",
-        "mm_cache_queries_total",
-        "num_requests_kv_fetch_by_stage",
-        "num_requests_waiting_by_reason",
-        "prompt_tokens_by_source_total",
-        "prompt_tokens_cached_by_source_total",
-        "prompt_tokens_recomputed_total",
-        "request_generation_tokens",
-        "request_inference_time_seconds",
-        "request_max_num_generation_tokens",
-        "request_num_preemptions",
-        "request_params_max_tokens",
-        "request_params_n",
-        "request_prefill_kv_computed_tokens",
-        "request_prompt_tokens",
-        "spec_decode_num_accepted_tokens_per_pos_total",
-        "spec_decode_num_accepted_tokens_total",
-        "spec_decode_num_draft_tokens_total",
-        "spec_decode_num_drafts_total",
-        "tool_call_parser_invocations_total",
-        "watermark_requests_total",
-    )
-)
-
 
 @dataclass(frozen=True, slots=True)
 class GpuMetric(Metric):
@@ -397,6 +384,8 @@ class GpuMetric(Metric):
 GPU_ID = "hw.id"
 GPU_NAME = "hw.name"
 GPU_INDEX = "infer.gpu.index"
+MIG_ID = "infer.gpu.mig_id"
+MIG_PROFILE = "infer.gpu.mig_profile"
 HOST = "host.name"
 
 GPU_METRICS: tuple[GpuMetric, ...] = (
@@ -419,6 +408,32 @@ GPU_METRICS: tuple[GpuMetric, ...] = (
     GpuMetric("infer.gpu.tensor_active", "gauge", "1", "Share of cycles with tensor pipe busy.", "tensor_active_ratio"),
     GpuMetric("infer.gpu.dram_active", "gauge", "1", "Share of cycles with memory busy.", "dram_active_ratio"),
 )
+GPU_SERIES: tuple[Metric, ...] = (
+    Metric("infer.gpu.power_limit", "gauge", "W", "Power that the GPU may draw."),
+    Metric("infer.gpu.memory_temperature", "gauge", "Cel", "Memory temperature."),
+    Metric("infer.gpu.memory_clock", "gauge", "Hz", "Memory clock."),
+    Metric("infer.gpu.sm_occupancy", "gauge", "1", "Share of warps resident, of those that the SMs could hold."),
+    Metric("infer.gpu.graphics_active", "gauge", "1", "Share of time that the compute engine was busy."),
+    Metric("infer.gpu.ecc_corrected", "counter", "{error}", "Memory errors corrected since the driver was loaded."),
+    Metric("infer.gpu.ecc_uncorrected", "counter", "{error}", "Memory errors not corrected since then."),
+    Metric("infer.gpu.remapped_rows_corrected", "counter", "{row}", "Memory rows remapped for corrected errors."),
+    Metric("infer.gpu.remapped_rows_uncorrected", "counter", "{row}", "Memory rows remapped for uncorrected errors."),
+    Metric("infer.gpu.row_remap_failure", "gauge", "1", "1 where remapping a memory row has failed."),
+    Metric("infer.gpu.pcie_transmit", "gauge", "By/s", "PCIe traffic from the GPU."),
+    Metric("infer.gpu.pcie_receive", "gauge", "By/s", "PCIe traffic to the GPU."),
+    Metric("infer.gpu.pcie_replays", "counter", "{replay}", "PCIe packets sent again."),
+    Metric("infer.gpu.nvlink_transmit", "gauge", "By/s", "NVLink traffic from the GPU."),
+    Metric("infer.gpu.nvlink_receive", "gauge", "By/s", "NVLink traffic to the GPU."),
+    Metric("infer.gpu.nvlink_errors", "counter", "{error}", "NVLink errors, by `error`."),
+    Metric("infer.gpu.last_xid", "gauge", "1", "The last XID as the exporter shows it, however old; 0 for none."),
+    Metric("infer.gpu.mig_graphics_active", "gauge", "1", "As graphics_active, of one MIG instance."),
+    Metric("infer.gpu.mig_memory_usage", "gauge", "By", "Memory in use of one MIG instance."),
+)
+"""Metrics of one GPU that have no column of their own: they land as series."""
+
+UNITS: dict[str, str] = {one.name: one.unit for one in (*METRICS, *GPU_METRICS, *GPU_SERIES)}
+"""Canonical metric name -> UCUM unit."""
+
 CLOCK_EVENT_REASONS: dict[int, str] = {
     0x1: "gpu_idle",
     0x2: "applications_clocks_setting",
@@ -431,3 +446,12 @@ CLOCK_EVENT_REASONS: dict[int, str] = {
     0x100: "display_clock_setting",
 }
 """NVML's bits (nvml.h, nvmlClocksEventReason*), spelled as NVML does."""
+
+
+def __getattr__(name: str) -> dict[str, str]:
+    """Names that engines serve -> canonical names, for those who know them from here; `alias_tables.py` has them."""
+    if name == "VLLM_METRICS":
+        from engine_exporter.alias_tables import simple_names
+
+        return simple_names()
+    raise AttributeError(name)

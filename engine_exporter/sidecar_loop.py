@@ -17,6 +17,9 @@ from engine_exporter.errors import ExporterError
 from engine_exporter.gpus import Gpus
 from engine_exporter.sidecar import Round, Sidecar
 
+FIRST_LOOK_SECONDS = 0.2
+"""Between the two looks at the GPUs that a single round takes."""
+
 
 class SidecarMetrics(Collector):
     """What the sidecar says about itself."""
@@ -25,7 +28,7 @@ class SidecarMetrics(Collector):
         self._sidecar = sidecar
 
     def collect(self) -> Iterator[Metric]:
-        """Yield messages sent, lost and waiting."""
+        """Yield messages sent, lost and waiting, and which targets are up."""
         sidecar = self._sidecar
         yield CounterMetricFamily(
             "infer_sidecar_messages_sent", "Messages that the collector took.", value=sidecar.sent_count
@@ -38,6 +41,20 @@ class SidecarMetrics(Collector):
         yield GaugeMetricFamily(
             "infer_sidecar_messages_waiting", "Messages that wait for the collector.", value=len(sidecar.waiting)
         )
+        yield GaugeMetricFamily(
+            "infer_sidecar_waiting_bytes", "Compressed bytes that wait.", value=sidecar.waiting.bytes_count
+        )
+        yield CounterMetricFamily(
+            "infer_sidecar_unsound_histograms",
+            "Histograms left out because their buckets did not add up.",
+            value=sidecar.unsound_count,
+        )
+        up = GaugeMetricFamily(
+            "infer_sidecar_target_up", "1 where the last read of a target worked.", labels=["target"]
+        )
+        for target, is_up in sorted(sidecar.up.items()):
+            up.add_metric([target], 1.0 if is_up else 0.0)
+        yield up
 
 
 def make(config: ExporterConfig, gpus: Gpus | None) -> Sidecar:
@@ -54,7 +71,16 @@ def run_once(config: ExporterConfig, gpus: Gpus | None) -> int:
     Raises:
         ExporterError: the collector did not take it; the exit code is the error's.
     """
-    done = make(config, gpus).round()
+    sidecar = make(config, gpus)
+    try:
+        if gpus is not None:
+            gpus.sample()  # shares of time need two looks
+            time.sleep(FIRST_LOOK_SECONDS)
+        done = sidecar.round()
+    finally:
+        sidecar.close()
+    if done.targets_problem is not None:
+        raise ExporterError(done.targets_problem)
     for problem in done.failed_targets.values():
         click.echo(problem, err=True)
     if done.send_error is not None:
@@ -78,7 +104,7 @@ def run_until_stopped(config: ExporterConfig, gpus: Gpus | None) -> int:
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     click.echo(
-        f"sidecar: {len(config.targets)} targets, {'GPUs' if gpus else 'no GPUs'}, every "
+        f"sidecar: {len(sidecar.targets.now())} targets, {'GPUs' if gpus else 'no GPUs'}, every "
         f"{config.scrape_interval_seconds:g} s to {config.otlp_endpoint}; own metrics on port {config.port}",
         err=True,
     )
@@ -92,12 +118,15 @@ def run_until_stopped(config: ExporterConfig, gpus: Gpus | None) -> int:
     finally:
         server.shutdown()
         server.server_close()
+        sidecar.close()
     return 0
 
 
 def tell(done: Round, said: dict[str, str]) -> None:
     """Say what changed for the worse or the better, once."""
     now = dict(done.failed_targets)
+    if done.targets_problem is not None:
+        now["targets file"] = done.targets_problem
     if done.send_error is not None:
         now["collector"] = f"{done.send_error} ({done.waiting_count} messages wait)"
     for what, problem in now.items():

@@ -54,10 +54,10 @@ def fleetmeter(capsys, *arguments):
 
 def test_a_real_engines_names_are_all_known(capsys, serve):
     url, _ = serve(PAGE)
-    code, out, _ = fleetmeter(capsys, "catalog", "check", url)
+    code, out, _ = fleetmeter(capsys, "catalog", "check", url, "--watch", "0")
     assert code == 0
     assert "known    vllm:kv_cache_usage_perc  ->  infer.engine.kv_cache_usage_ratio" in out
-    assert out.endswith("0 missing, 0 unknown\n")
+    assert out.endswith("0 missing, 0 suspect, 0 unknown\n")
 
 
 def test_missing_names_are_a_finding(capsys, serve):
@@ -78,7 +78,12 @@ def test_who_does_not_answer_may_later(capsys):
 
 @pytest.mark.parametrize(
     ("page", "status", "code", "says"),
-    [(b"hello", 200, 2, "is it a vLLM server"), (b"", 404, 2, "answers 404"), (b"", 500, 3, "answers 500")],
+    [
+        (b"hello", 200, 2, "not in the Prometheus format"),
+        (b"up 1\n", 200, 2, "no metric of an engine that fleetmeter knows"),
+        (b"", 404, 2, "answers 404"),
+        (b"", 500, 3, "answers 500"),
+    ],
 )
 def test_another_server_is_told_apart(capsys, serve, page, status, code, says):
     url, _ = serve(page, status)

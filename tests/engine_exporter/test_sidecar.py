@@ -1,33 +1,70 @@
-"""The sidecar: a page and the GPUs in, canonical OTLP out; engines and collectors come and go."""
+"""The sidecar: pages and GPUs in, canonical OTLP out; engines and collectors come and go."""
 
-from types import SimpleNamespace
+import gzip
+import threading
+from pathlib import Path
 
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.metrics.v1.metrics_pb2 import DataPointFlags
 
-from engine_exporter import recording, semconv
+from engine_exporter import semconv
 from engine_exporter.config import ExporterConfig
 from engine_exporter.errors import ExporterError, UnreachableError
-from engine_exporter.gpus import Gpus, NoGpusError
-from engine_exporter.sidecar import WAITING_LIMIT, Sidecar
+from engine_exporter.gpus import Gpus
+from engine_exporter.nvml_double import FakeGpu, FakeNvml
+from engine_exporter.sidecar import Sidecar
+from engine_exporter.waiting import Waiting
 
-PAGE = next(one.body.decode() for one in recording.arrivals() if one.kind == recording.METRICS_TEXT)
+DATA = Path(__file__).parent / "data"
+PAGE = (DATA / "vllm_0_32_busy.txt").read_text()
 TARGET = "http://127.0.0.1:8000/metrics"
+NO_VALUE = DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 
 
-def sidecar(fetch=lambda _: PAGE, send=None, **named):
-    sent = []
-    config = ExporterConfig(targets=(TARGET,), labels={"replica": "chat-0"}, gpu=False)
-    made = Sidecar(config, fetch=fetch, send=send or (lambda *all: sent.append(all)), unix_ns=lambda: 7, **named)
-    return made, sent
+@pytest.fixture
+def sidecar():
+    """Make sidecars, and let their readers go."""
+    made = []
+
+    def make(fetch=lambda *_: PAGE, send=None, targets=(TARGET,), **named):
+        sent = []
+        config = {"labels": {"replica": "chat-0"}, "gpu": False, "targets": targets, **named.pop("config", {})}
+        one = Sidecar(
+            ExporterConfig(**config), fetch=fetch, send=send or (lambda *all: sent.append(all)),
+            **{"unix_ns": lambda: 7, **named},
+        )  # fmt: skip
+        made.append(one)
+        return one, sent
+
+    yield make
+    for one in made:
+        one.close()
 
 
-def points_of(body):
+def only_metrics(answer):
+    """A fetch that gives a page for /metrics and nothing else."""
+
+    def fetch(url, _seconds):
+        if not url.endswith("/metrics"):
+            raise ExporterError("404")
+        return answer(url) if callable(answer) else answer
+
+    return fetch
+
+
+def points_of(*bodies):
     found = {}
-    for resource_metrics in ExportMetricsServiceRequest.FromString(body).resource_metrics:
-        for metric in resource_metrics.scope_metrics[0].metrics:
-            found[metric.name] = (metric, list(getattr(metric, metric.WhichOneof("data")).data_points))
+    for body in bodies:
+        for resource_metrics in ExportMetricsServiceRequest.FromString(gzip.decompress(body)).resource_metrics:
+            for metric in resource_metrics.scope_metrics[0].metrics:
+                points = list(getattr(metric, metric.WhichOneof("data")).data_points)
+                found.setdefault(metric.name, (metric, []))[1].extend(points)
     return found
+
+
+def sent_points(sent):
+    return points_of(*(body for _, body, _ in sent))
 
 
 def labels_of(point):
@@ -41,17 +78,16 @@ def failing(error):
     return fail
 
 
-def test_a_real_page_becomes_canonical_metrics_with_kind_and_unit():
-    made, sent = sidecar()
+def test_a_real_page_becomes_canonical_metrics_with_kind_and_unit(sidecar):
+    made, sent = sidecar(only_metrics(PAGE), config={"pass_unknown": False})
     done = made.round()
-    ((url, body, token),) = sent
+    ((url, _, token),) = sent
     assert (url, token) == ("http://127.0.0.1:4318/v1/metrics", None)
-    found = points_of(body)
-    engine = set(semconv.VLLM_METRICS.values())
-    assert engine <= set(found) <= {metric.name for metric in semconv.METRICS}
+    found = sent_points(sent)
+    assert {"gen_ai.server.time_to_first_token", "infer.engine.cached_tokens", "infer.engine.info", "up"} <= set(found)
+    kinds = {"gauge": "gauge", "counter": "sum", "histogram": "histogram"}
     for metric in semconv.METRICS:
         if metric.name in found:
-            kinds = {"gauge": "gauge", "counter": "sum", "histogram": "histogram"}
             assert found[metric.name][0].WhichOneof("data") == kinds[metric.kind]
             assert found[metric.name][0].unit == metric.unit
     point = found["infer.engine.input_tokens"][1][0]
@@ -63,7 +99,22 @@ def test_a_real_page_becomes_canonical_metrics_with_kind_and_unit():
     assert done.points_count == sum(len(points) for _, points in found.values())
 
 
-def test_a_histogram_keeps_bounds_counts_and_sum():
+def test_the_servers_version_is_asked_for_and_told(sidecar):
+    asked = []
+
+    def fetch(url, _):
+        asked.append(url)
+        return '{"version": "0.25.1"}' if url.endswith("/version") else (DATA / "vllm_0_25_1.txt").read_text()
+
+    made, sent = sidecar(fetch)
+    made.round(), made.round()
+    found = sent_points(sent)
+    assert labels_of(found["infer.engine.info"][1][0])["infer.engine.version"] == "0.25.1"
+    assert labels_of(found["infer.engine.prefix_cache_hits"][1][0])["quality"] == "suspect"
+    assert asked.count("http://127.0.0.1:8000/version") == 1
+
+
+def test_a_histogram_keeps_bounds_counts_and_sum(sidecar):
     page = (
         "# TYPE vllm:time_to_first_token_seconds histogram\n"
         'vllm:time_to_first_token_seconds_bucket{engine="0",le="0.1"} 3\n'
@@ -72,33 +123,121 @@ def test_a_histogram_keeps_bounds_counts_and_sum():
         'vllm:time_to_first_token_seconds_sum{engine="0"} 4.5\n'
         'vllm:time_to_first_token_seconds_count{engine="0"} 6\n'
     )
-    made, sent = sidecar(lambda _: page)
+    made, sent = sidecar(only_metrics(page))
     made.round()
-    (point,) = points_of(sent[0][1])["gen_ai.server.time_to_first_token"][1]
+    (point,) = sent_points(sent)["gen_ai.server.time_to_first_token"][1]
     assert (list(point.explicit_bounds), list(point.bucket_counts)) == ([0.1, 1.0], [3, 2, 1])
     assert (point.count, point.sum) == (6, 4.5)
+
+
+@pytest.mark.parametrize("damage", ['le="1.0"} 2', 'le="1.0"} NaN'])
+def test_a_histogram_that_does_not_add_up_is_left_out_and_counted(sidecar, damage):
+    page = (
+        "# TYPE vllm:e2e_request_latency_seconds histogram\n"
+        'vllm:e2e_request_latency_seconds_bucket{le="0.1"} 3\n'
+        f"vllm:e2e_request_latency_seconds_bucket{{{damage}\n"
+        'vllm:e2e_request_latency_seconds_bucket{le="+Inf"} 2\n'
+        "vllm:e2e_request_latency_seconds_sum 4.5\nvllm:e2e_request_latency_seconds_count 2\n"
+        "vllm:num_requests_running 1\n"
+    )
+    made, sent = sidecar(only_metrics(page))
+    assert not made.round().failed_targets
+    assert "gen_ai.server.request.duration" not in sent_points(sent)
+    assert made.unsound_count == 1
 
 
 @pytest.mark.parametrize(
     "fetch",
     [
         failing(UnreachableError("down")),
-        lambda _: "<html>hello</html>",
-        lambda _: "# TYPE other gauge\nother 1\n",
-        lambda _: 'vllm:num_requests_running{engine="0"} oops\n',
+        failing(RuntimeError("a reader's own fault")),
+        lambda *_: "<html>hello</html>",
+        lambda *_: "# TYPE other gauge\nother 1\n",
+        lambda *_: 'vllm:num_requests_running{engine="0"} oops\n',
+        lambda *_: "",
     ],
-    ids=["down", "html", "another program", "damaged"],
+    ids=["down", "fault", "html", "another program", "damaged", "nothing"],
 )
-def test_a_target_without_an_engine_is_down_and_nothing_else(fetch):
+def test_a_target_without_an_engine_is_down_and_nothing_else(sidecar, fetch):
     made, sent = sidecar(fetch)
     done = made.round()
     assert list(done.failed_targets) == [TARGET]
-    found = points_of(sent[0][1])
+    found = sent_points(sent)
     assert set(found) == {"up"}
     assert found["up"][1][0].as_double == 0.0
 
 
-def test_while_the_collector_is_away_messages_wait_in_order():
+def test_one_bad_target_takes_no_other_down(sidecar):
+    hangs = threading.Event()
+
+    def fetch(url, _):
+        if "hangs" in url:
+            hangs.wait(30)
+        if "down" in url:
+            raise UnreachableError("down")
+        return "garbage {" if "garbage" in url else PAGE
+
+    targets = tuple(f"http://{name}:8000/metrics" for name in ("hangs", "down", "good", "garbage", "fine"))
+    made, sent = sidecar(fetch, targets=targets, config={"scrape_timeout_seconds": 0.05})
+    try:
+        for _ in range(2):
+            done = made.round()
+            assert {name.split("/")[2].split(":")[0] for name in done.failed_targets} == {"hangs", "down", "garbage"}
+        up = {labels_of(point)["instance"]: point.as_double for point in sent_points(sent)["up"][1]}
+        assert up == {"hangs:8000": 0.0, "down:8000": 0.0, "garbage:8000": 0.0, "good:8000": 1.0, "fine:8000": 1.0}
+    finally:
+        hangs.set()
+
+
+def test_a_counter_that_fell_starts_anew(sidecar):
+    values, clock = iter([100, 150, 20]), iter(range(10, 1000, 10))
+    made, sent = sidecar(
+        only_metrics(lambda _: f"vllm:prompt_tokens_total {next(values)}\n"), unix_ns=lambda: next(clock)
+    )
+    for _ in range(3):
+        made.round()
+    points = sent_points(sent)["infer.engine.input_tokens"][1]
+    assert [(point.as_double, point.start_time_unix_nano) for point in points] == [(100, 10), (150, 10), (20, 20)]
+
+
+def test_a_series_that_is_gone_ends_and_a_dead_engine_leaves_none_behind(sidecar):
+    pages = iter(
+        [
+            'vllm:num_requests_running{engine="0"} 1\nvllm:num_requests_running{engine="1"} 2\n',
+            'vllm:num_requests_running{engine="0"} 1\n',
+            UnreachableError("down"),
+        ]
+    )
+
+    def answer(_):
+        page = next(pages)
+        if isinstance(page, Exception):
+            raise page
+        return page
+
+    made, sent = sidecar(only_metrics(answer))
+    ended = []
+    for _ in range(3):
+        made.round()
+        points = sent_points([sent[-1]]).get("infer.engine.requests_running", (None, []))[1]
+        ended.append([labels_of(point)["engine"] for point in points if point.flags & NO_VALUE])
+    assert ended == [[], ["1"], ["0"]]
+
+
+def test_the_hit_ratio_is_that_of_the_time_between_two_reads(sidecar):
+    pages = iter(
+        f"vllm:prompt_tokens_total {asked}\nvllm:prompt_tokens_cached_total {found}\n"
+        for asked, found in [(1000, 900), (1100, 925), (1100, 925), (50, 10)]
+    )
+    made, sent = sidecar(only_metrics(lambda _: next(pages)))
+    for _ in range(4):
+        made.round()
+    points = sent_points(sent)["infer.engine.prefix_cache_hit_ratio"][1]
+    told = [point.as_double for point in points if not point.flags & NO_VALUE]
+    assert told == [0.25], "not 0.9: that is since the start; a reset gives none"
+
+
+def test_while_the_collector_is_away_messages_wait_in_order(sidecar):
     away, got = [True], []
 
     def send(url, body, token):
@@ -107,107 +246,75 @@ def test_while_the_collector_is_away_messages_wait_in_order():
         got.append(body)
 
     clock = iter(range(1, 100))
-    made, _ = sidecar(send=send)
-    made.unix_ns = lambda: next(clock)
+    made, _ = sidecar(only_metrics(PAGE), send=send, unix_ns=lambda: next(clock))
     assert [made.round().waiting_count for _ in range(3)] == [1, 2, 3]
     away.clear()
     assert made.round().waiting_count == 0
     assert [points_of(body)["up"][1][0].time_unix_nano for body in got] == [1, 2, 3, 4]
 
 
-def test_waiting_is_bounded_and_the_oldest_go():
-    made, _ = sidecar(send=failing(UnreachableError("away")))
-    made.fetch = failing(UnreachableError("down"))
-    for _ in range(WAITING_LIMIT + 5):
-        made.round()
-    assert (len(made.waiting), made.dropped_count) == (WAITING_LIMIT, 5)
+def test_waiting_is_bounded_in_bytes_and_the_oldest_go():
+    waiting = Waiting(limit_bytes=200)
+    for number in range(50):
+        waiting.put(bytes([number]) * 10)
+    assert waiting.bytes_count <= 200
+    assert len(waiting) + waiting.dropped_count == 50
+    assert gzip.decompress(waiting.first())[0] == waiting.dropped_count
 
 
-def test_what_the_collector_refuses_is_dropped_and_counted():
-    made, _ = sidecar(send=failing(ExporterError("bad token")))
+def test_a_message_larger_than_the_limit_waits_alone():
+    waiting = Waiting(limit_bytes=1)
+    waiting.put(b"a")
+    waiting.put(b"b")
+    assert (len(waiting), waiting.dropped_count) == (1, 1)
+
+
+def test_what_the_collector_refuses_is_dropped_and_counted(sidecar):
+    made, _ = sidecar(only_metrics(PAGE), send=failing(ExporterError("bad token")))
     done = made.round()
     assert (done.waiting_count, made.dropped_count) == (0, 1)
     assert str(done.send_error) == "bad token"
 
 
-class NVMLError(Exception):
-    pass
+def test_targets_of_a_file_come_and_go_and_a_broken_file_changes_nothing(sidecar, tmp_path):
+    file = tmp_path / "targets.yaml"
+    file.write_text("- http://a:8000\n- url: http://b:8000/metrics\n  labels: {replica: b-0}\n")
+    made, sent = sidecar(only_metrics(PAGE), targets=(), config={"targets_file": file, "labels": {}})
+    assert made.round().targets_problem is None
+    told = {labels_of(point)["instance"]: labels_of(point).get("replica") for point in sent_points(sent)["up"][1]}
+    assert told == {"a:8000": None, "b:8000": "b-0"}
+    for text, says in [("- ftp://x\n", "ftp"), ("a: b", "list"), ("- {urls: x}", "urls"), ("- [", "YAML")]:
+        file.write_text(text + "# " + "x" * len(says))
+        assert says in made.round().targets_problem
+        assert len(made.up) == 2
+    file.write_text("- http://c:8000\n")
+    assert made.round().targets_problem is None
+    assert set(made.up) == {"http://c:8000/metrics"}
 
 
-def nvml(**given):
-    """A double of pynvml with one GPU of which the energy counter is not supported."""
-
-    def unsupported(*_):
-        raise NVMLError("not supported")
-
-    events = [SimpleNamespace(device="gpu0", eventData=79)]
-
-    def wait(_events, _timeout):
-        if not events:
-            raise NVMLError("timeout")
-        return events.pop()
-
-    calls = {
-        "nvmlInit": lambda: None,
-        "nvmlShutdown": lambda: None,
-        "nvmlDeviceGetCount": lambda: 1,
-        "nvmlDeviceGetHandleByIndex": lambda index: f"gpu{index}",
-        "nvmlDeviceGetUUID": lambda _: b"GPU-1",
-        "nvmlDeviceGetName": lambda _: "NVIDIA H100 80GB HBM3",
-        "nvmlEventSetCreate": lambda: "events",
-        "nvmlDeviceRegisterEvents": lambda *_: None,
-        "nvmlEventSetWait_v2": wait,
-        "nvmlDeviceGetPowerUsage": lambda _: 345_600,
-        "nvmlDeviceGetTotalEnergyConsumption": unsupported,
-        "nvmlDeviceGetUtilizationRates": lambda _: SimpleNamespace(gpu=87),
-        "nvmlDeviceGetMemoryInfo": lambda _: SimpleNamespace(used=2**33, total=2**36),
-        "nvmlDeviceGetTemperature": lambda *_: 61,
-        "nvmlDeviceGetClockInfo": lambda *_: 1980,
-        "nvmlDeviceGetCurrentClocksEventReasons": lambda _: 0x4,
-    }
-    constants = {
-        "NVML_TEMPERATURE_GPU": 0,
-        "NVML_CLOCK_SM": 1,
-        "nvmlEventTypeXidCriticalError": 8,
-    }
-    return SimpleNamespace(NVMLError=NVMLError, **{**calls, **constants, **given})
+@pytest.mark.parametrize("target", ["vllm", "ftp://a/metrics", "http:///metrics"])
+def test_a_target_that_is_no_address_is_told_at_the_start(sidecar, target):
+    with pytest.raises(ExporterError, match="is not an address"):
+        sidecar(targets=(target,))
 
 
-def test_gpus_are_read_in_canonical_units_and_what_is_not_supported_is_absent():
-    gpus = Gpus(nvml())
-    (sample,) = gpus.sample()
-    gpus.close()
-    assert (sample.uuid, sample.name) == ("GPU-1", "NVIDIA H100 80GB HBM3")
-    assert sample.values == {
-        "hw.power": 345.6, "hw.gpu.utilization": 0.87, "hw.gpu.memory.usage": 2.0**33, "hw.gpu.memory.limit": 2.0**36,
-        "hw.temperature": 61.0, "infer.gpu.sm_clock": 1.98e9, "infer.gpu.clock_event_reasons": 4.0,
-        "infer.gpu.xid": 79.0,
-    }  # fmt: skip
-    assert set(sample.values) <= {metric.name for metric in semconv.GPU_METRICS}
-
-
-def test_gpus_go_out_with_their_ids():
-    gpus = Gpus(nvml())
-    made, sent = sidecar(sample_gpus=gpus.sample)
+def test_gpus_go_out_with_their_ids(sidecar):
+    nvml = FakeNvml(FakeGpu(uuid="GPU-1"))
+    gpus = Gpus(nvml)
+    nvml.events.append((nvml.gpus[0], 79))
+    made, sent = sidecar(only_metrics(PAGE), sample_gpus=gpus.sample)
     made.round()
-    (point,) = points_of(sent[0][1])["hw.power"][1]
-    assert labels_of(point)[semconv.GPU_ID] == "GPU-1"
-    assert points_of(sent[0][1])["infer.gpu.xid"][1][0].as_double == 79.0
+    found = sent_points(sent)
+    assert labels_of(found["hw.power"][1][0])[semconv.GPU_ID] == "GPU-1"
+    assert found["infer.gpu.xid"][1][0].as_double == 79.0
+    (flits,) = [one for one in found["infer.gpu.nvlink_errors"][1] if labels_of(one)["error"] == "crc_flit"]
+    assert (flits.as_double, labels_of(flits)[semconv.GPU_ID]) == (6.0, "GPU-1")
 
 
-def broken_init():
-    raise NVMLError("Driver Not Loaded")
-
-
-@pytest.mark.parametrize(
-    ("given", "says"), [({"nvmlInit": broken_init}, "Driver Not Loaded"), ({"nvmlDeviceGetCount": lambda: 0}, "no GPU")]
-)
-def test_without_gpus_the_reason_is_said(given, says):
-    with pytest.raises(NoGpusError, match=says):
-        Gpus(nvml(**given))
-
-
-@pytest.mark.gpu
-def test_a_real_gpu_is_read():
-    (sample, *_) = Gpus().sample()
-    assert sample.uuid.startswith("GPU-") and sample.values["hw.power"] > 0
+def test_a_gpu_exporters_page_becomes_gpus(sidecar):
+    made, sent = sidecar(only_metrics((DATA / "dcgm.txt").read_text()), config={"labels": {}})
+    made.round()
+    power = {labels_of(one)[semconv.GPU_ID]: one for one in sent_points(sent)["hw.power"][1]}
+    assert power["GPU-aaaa"].as_double == 612.5
+    assert labels_of(power["GPU-aaaa"])[semconv.REPLICA] == "llama-0"
+    assert labels_of(power["GPU-bbbb"])[semconv.HOST] == "node-7"

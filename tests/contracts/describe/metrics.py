@@ -1,7 +1,7 @@
 """docs/metrics.md, from the closed lists of names."""
 
 from collector.self_metrics import SELF_METRICS
-from engine_exporter import semconv
+from engine_exporter import alias_tables, semconv
 from tests.contracts.describe import markdown
 
 INTRODUCTION = """\
@@ -17,7 +17,12 @@ METRICS = (
     "Series land in `metric_points` and `metric_histograms` under these names; unknown names are kept as they came."
 )
 
-ALIASES = "What vLLM's `/metrics` calls them, in versions 0.8 to 0.33."
+GPUS = """\
+Of one GPU. Those with a column fill a row of `gpu_samples`; the others land as series with `hw.id`."""
+
+ALIASES = """\
+What engines, gateways and GPU exporters call them. The tables are `engine_exporter/data/*/*.yaml`, with sources,
+versions, labels and what is kept under its own name. Where a server has several names for one thing, the first is read."""
 
 SELF = "What the collector says about itself at `GET /metrics` on its API port. Counters get the suffix `_total`."
 
@@ -32,9 +37,12 @@ def page() -> str:
         "## Metrics",
         METRICS,
         metrics(),
-        "## vLLM's names",
+        "## GPUs",
+        GPUS,
+        gpus(),
+        "## What others call them",
         ALIASES,
-        aliases(),
+        *aliases(),
         "## The collector's own metrics",
         SELF,
         self_metrics(),
@@ -69,9 +77,41 @@ def metrics() -> str:
     )
 
 
-def aliases() -> str:
-    pairs = sorted(semconv.VLLM_METRICS.items())
-    return markdown.table(("vLLM", "here"), ((markdown.code(name), markdown.code(ours)) for name, ours in pairs))
+def gpus() -> str:
+    rows = [(one, one.column) for one in semconv.GPU_METRICS] + [(one, "") for one in semconv.GPU_SERIES]
+    return markdown.table(
+        ("metric", "column of `gpu_samples`", "kind", "unit", "meaning"),
+        (
+            (
+                markdown.code(one.name),
+                markdown.code(column) if column else "",
+                one.kind,
+                markdown.code(one.unit),
+                one.meaning,
+            )
+            for one, column in rows
+        ),
+    )
+
+
+def aliases() -> list[str]:
+    parts = []
+    for table in alias_tables.tables():
+        parts.append(f"### {table.title}")
+        parts.append(
+            markdown.table(
+                (f"behind `{table.prefixes[0]}`", "here", "versions"),
+                ((markdown.code(one.name), markdown.code(one.to), versions(one)) for one in table.metrics.values()),
+            )
+        )
+    return parts
+
+
+def versions(alias: alias_tables.Alias) -> str:
+    since = f"since {alias.since}" if alias.since else ""
+    until = f"until {alias.until}" if alias.until else ""
+    when = f"with {alias.when}" if alias.when else ""
+    return ", ".join(filter(None, (since, until, when)))
 
 
 def self_metrics() -> str:
