@@ -56,7 +56,6 @@ class RemoteRows:
         except PermanentError as error:
             self.rejected.append(Rejected(str(error), series.SerializeToString()))
             return
-        describe_family(self.rows, name, family)
         for sample in series.samples:
             self._try("samples", name, sample, lambda one: self._sample(name, own, family, one))
         for histogram in series.histograms:
@@ -78,23 +77,29 @@ class RemoteRows:
         value = None if is_stale(sample.value) else sample.value
         if value is not None and not math.isfinite(value):
             return
-        series = self.rows.series(name, kind_of(name, family), family.unit, labels)
+        series = self._series(name, kind_of(name, family), family, labels)
         self.rows.point(series, observed_us, value)
 
     def _histogram(self, name: str, labels: Mapping[str, str], family: Family, histogram: Any) -> None:
         observed_us = observed(histogram.timestamp, self.received_us)
-        series = self.rows.series(name, "histogram", family.unit, labels)
         if is_stale(histogram.sum):
+            series = self._series(name, "histogram", family, labels)
             self.rows.histogram(series, observed_us, count=None, total=None, bounds=[], bucket_counts=[])
             return
         count, total, bounds, counts = native_row(histogram)
+        series = self._series(name, "histogram", family, labels)
         self.rows.histogram(series, observed_us, count=count, total=total, bounds=bounds, bucket_counts=counts)
 
     def _exemplar(self, name: str, labels: Mapping[str, str], family: Family, exemplar: Any, own: Labels) -> None:
         if not math.isfinite(exemplar.value):
             raise PermanentError("an exemplar's value is no number")
-        series = self.rows.series(name, kind_of(name, family), family.unit, labels)
-        self.rows.exemplar(series, observed(exemplar.timestamp, self.received_us), exemplar.value, dict(own))
+        observed_us = observed(exemplar.timestamp, self.received_us)
+        series = self._series(name, kind_of(name, family), family, labels)
+        self.rows.exemplar(series, observed_us, exemplar.value, dict(own))
+
+    def _series(self, name: str, kind: str, family: Family, labels: Mapping[str, str]) -> int:
+        describe_family(self.rows, name, family)
+        return self.rows.series(name, kind, family.unit, labels)
 
     def build(self) -> Decoded:
         """Return what came of it."""

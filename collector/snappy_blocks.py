@@ -19,14 +19,13 @@ def unsnapped(body: bytes, max_body_bytes: int) -> bytes:
         raise TooLargeError(
             f"the body has {length} bytes once decompressed; send smaller batches or raise collector.max_body_bytes"
         )
-    plain = bytearray(length)
     try:
-        written = cramjam.snappy.decompress_raw_into(body, plain) if length else 0
+        plain = bytes(cramjam.snappy.decompress_raw(body)) if length else b""
     except (cramjam.DecompressionError, ValueError) as error:
         raise PermanentError(f"the body is not snappy (block format): {error}") from error
-    if written != length:
-        raise PermanentError(f"the snappy body states {length} bytes and holds {written}")
-    return bytes(plain)
+    if len(plain) != length:
+        raise PermanentError(f"the snappy body states {length} bytes and holds {len(plain)}")
+    return plain
 
 
 def stated_length(body: bytes) -> int:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from collector.decode_remote_write import (
     FIRST,
@@ -31,6 +32,7 @@ from collector.points.remote_write_walk import (
     HISTOGRAM,
     LABELS_LIMIT,
     Walked,
+    room_bytes,
     room_for,
     walk_first,
     walk_second,
@@ -40,6 +42,7 @@ from collector.points.walking import DONE, SERIES_FULL, UNUSUAL
 from collector.remote_write_messages import FIRST_MESSAGES, SECOND_MESSAGES
 
 EARLIEST_MS = EARLIEST_US // 1000
+ROOM_BYTES = 1 << 22
 HEAD_BYTES = 12
 """Of a key of 2.0: numbers of kind, help and unit; then names and values of labels."""
 
@@ -72,11 +75,11 @@ class FirstWalker:
 
     def __init__(self) -> None:
         self.cache = SeriesCache(lambda: Series(lambda rows, _, key: add_series(rows, read_first_key(key))))
+        self._room = room_for(ROOM_BYTES)
 
     def decode(self, body: bytes, received_us: int) -> Decoded | None:
         """Decode a body; None where it is unusual."""
         data = bytes_of(body)
-        out = room_for(len(body))
         latest_ms = (received_us + AHEAD_US) // 1000
 
         def run(series: Series, walk: int) -> int:
@@ -84,6 +87,7 @@ class FirstWalker:
             return int(walk_first(data, series.keys, walk, EARLIEST_MS, latest_ms, out))
 
         with self.cache.lock:
+            self._room = out = enough_room(self._room, len(body))
             if self.cache.walk(run) != DONE:
                 return None
             return decoded_of(self.cache.series, out, body, received_us, read_first_key, FIRST_MESSAGES)
@@ -91,7 +95,10 @@ class FirstWalker:
 
 def read_first_key(key: bytes) -> Key:
     """Read the bytes of labels."""
-    return Key(pairs_of(FIRST_MESSAGES["TimeSeries"].FromString(key).labels))
+    try:
+        return Key(pairs_of(FIRST_MESSAGES["TimeSeries"].FromString(key).labels))
+    except DecodeError as error:
+        raise PermanentError(f"labels that are none: {error}") from error
 
 
 @dataclass(slots=True)
@@ -147,12 +154,12 @@ class SecondWalker:
 
     def __init__(self) -> None:
         self.cache = SeriesCache(begin_second)
+        self._room = room_for(ROOM_BYTES)
         self._refs = np.zeros(HEAD_BYTES + 8 * LABELS_LIMIT, np.uint8)
 
     def decode(self, body: bytes, received_us: int) -> Decoded | None:
         """Decode a body; None where it is unusual."""
         data = bytes_of(body)
-        out = room_for(len(body))
         symbols = np.zeros(len(body) // 2 + 1, np.int64)
         latest_ms = (received_us + AHEAD_US) // 1000
 
@@ -163,6 +170,7 @@ class SecondWalker:
                     data, series.keys, series.texts.keys, symbols, self._refs, walk, EARLIEST_MS, latest_ms, out
                 )
                 if not series.texts.are_utf8():
+                    self.cache.series = begin_second()  # without what one sender's bytes have spoilt
                     return UNUSUAL
                 if state != SERIES_FULL or known >= 0:
                     return int(state)
@@ -173,6 +181,7 @@ class SecondWalker:
                     return UNUSUAL
 
         with self.cache.lock:
+            self._room = out = enough_room(self._room, len(body))
             if self.cache.walk(run) != DONE:
                 return None
             if any(kind == EXEMPLAR for kind in out.places[: out.filled[1], 0]):
@@ -181,15 +190,26 @@ class SecondWalker:
             return decoded_of(self.cache.series, out, body, received_us, texts.read, SECOND_MESSAGES)
 
 
+def enough_room(room: Walked, body_bytes: int) -> Walked:
+    """Return room for a body: the same again, its pages being there, unless it is too small or far too large."""
+    needed = max(ROOM_BYTES, body_bytes)
+    return room if needed <= room_bytes(room) <= 8 * needed else room_for(needed)
+
+
 def decoded_of(
     series: Series, out: Walked, body: bytes, received_us: int, read_key: Any, messages: dict[str, Any]
 ) -> Decoded | None:
     """Make columns of a walk, and rows of what it left; None where a series is bad."""
-    samples, places, met, no_values = (int(number) for number in out.filled)
+    samples, places, met_count, no_values, some_empty = (int(number) for number in out.filled)
+    met = out.met[:met_count].copy()
     slots = out.slots[:samples]
     left = out.places[:places]
-    if series.bad[out.met[:met]].any() or series.bad[left[left[:, 1] >= 0, 1]].any():
+    if series.bad[met].any():
         return None
+    if some_empty:
+        met = met[np.isin(met, slots)]
+    if np.isin(series.ids[left[left[:, 0] == HISTOGRAM, 1]], series.ids[met]).any():
+        return None  # a series of both kinds
     rest = RemoteRows(received_us)
     try:
         for kind, slot, start, end in left.tolist():
@@ -198,14 +218,16 @@ def decoded_of(
         return None
     if rest.rejected:
         return None
-    rows = points_table(series.ids[slots], out.times_us[:samples], out.values[:samples], out.stale[:samples])
+    rows = points_table(
+        series.ids[slots], out.times_us[:samples].copy(), out.values[:samples].copy(), out.stale[:samples].copy()
+    )
     written = {**rest.written, "samples": samples + no_values}
     return Decoded(
         {"metric_points": rows} if samples else {},
         written["samples"] + written["histograms"],
         (),
         rest.rows.build(),
-        series.used(out.met[:met].copy()),
+        series.used(met),
         written,
     )
 

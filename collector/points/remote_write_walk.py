@@ -17,6 +17,7 @@ from collector.points.walking import (
     as_double,
     compiled,
     kept,
+    put_number_at,
     stretch,
     varint,
     word_at,
@@ -45,7 +46,7 @@ class Walked(NamedTuple):
     met: npt.NDArray[np.int32]
     """Slots, once each."""
     filled: npt.NDArray[np.int64]
-    """Samples, places and slots met, and samples that are no value (NaN, infinite)."""
+    """Samples, places, slots met, samples that are no value (NaN, infinite), and 1 where a slot met has no sample."""
 
 
 def room_for(body_bytes: int) -> Walked:
@@ -59,8 +60,13 @@ def room_for(body_bytes: int) -> Walked:
         np.empty(samples, np.bool_),
         np.empty((series, 4), np.int64),
         np.empty(series, np.int32),
-        np.zeros(4, np.int64),
+        np.zeros(5, np.int64),
     )
+
+
+def room_bytes(room: Walked) -> int:
+    """Return how long a body may be."""
+    return (len(room.slots) - 16) * SAMPLE_BYTES
 
 
 @compiled
@@ -160,7 +166,9 @@ def first_series(data, at, end, keys, walk, earliest_ms, latest_ms, out):  # typ
         else:
             return UNUSUAL
         at = stop
-    if met and not meet(keys, out, slot, walk):
+    if not met:
+        out.filled[4] = 1
+    if not meet(keys, out, slot, walk):
         return UNUSUAL
     return DONE
 
@@ -207,8 +215,7 @@ def refs_of(data, at, end, symbols, refs, taken):  # type: ignore[no-untyped-def
 @compiled
 def put_number_bytes(refs, taken, number):  # type: ignore[no-untyped-def]
     """Append a number in four bytes."""
-    for byte in range(4):
-        refs[taken + byte] = np.uint8((number >> (8 * byte)) & 0xFF)
+    put_number_at(refs, taken, number)
     return taken + 4
 
 
@@ -294,7 +301,9 @@ def second_series(data, at, end, keys, symbols, refs, walk, earliest_ms, latest_
         ):
             return UNUSUAL
         at = stop
-    if met and not meet(keys, out, slot, walk):
+    if not met:
+        out.filled[4] = 1
+    if not meet(keys, out, slot, walk):
         return UNUSUAL
     return DONE
 

@@ -70,6 +70,19 @@ def word_at(typing: Any, array: Any, index: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def put_number_at(typing: Any, array: Any, index: Any, number: Any) -> Any:
+    """Write a number in four bytes, little-endian, into a byte array from an index on; the caller checks the bounds."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        place = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(32).as_pointer())
+        builder.store(builder.trunc(arguments[2], ir.IntType(32)), place).align = 1
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def as_double(typing: Any, word: Any) -> Any:
     """The double that a word's bits are."""
 

@@ -1,0 +1,111 @@
+"""The remote-write door: what it takes, what it answers, and that what it has taken is there."""
+
+import cramjam
+import httpx
+import pytest
+
+from collector.remote_write_messages import Request, WriteRequest
+
+NOW_MS = 1_790_000_000_000
+FIRST_TYPE = "application/x-protobuf"
+SECOND_TYPE = "application/x-protobuf;proto=io.prometheus.write.v2.Request"
+
+
+def first_body(*series):
+    request = WriteRequest()
+    for labels, value in series:
+        message = request.timeseries.add()
+        for name, text in labels.items():
+            message.labels.add(name=name, value=text)
+        message.samples.add(value=value, timestamp=NOW_MS)
+    return request.SerializeToString()
+
+
+def second_body(*series):
+    symbols, request = [""], Request()
+    for labels, value in series:
+        message = request.timeseries.add()
+        for text in (part for pair in labels.items() for part in pair):
+            symbols.append(text)
+            message.labels_refs.append(len(symbols) - 1)
+        message.samples.add(value=value, timestamp=NOW_MS)
+    request.symbols.extend(symbols)
+    return request.SerializeToString()
+
+
+def send(collector, body, kind=FIRST_TYPE, encoding="snappy", method="POST"):
+    content = bytes(cramjam.snappy.compress_raw(body)) if encoding == "snappy" else body
+    headers = {"Content-Type": kind, "Content-Encoding": encoding}
+    return httpx.request(method, f"{collector.api}/api/v1/write", content=content, headers=headers)
+
+
+def values_of(replica):
+    return (
+        "SELECT list(value ORDER BY value) FROM metric_points JOIN metric_series USING (series_id) "
+        f"WHERE replica = '{replica}'"
+    )
+
+
+@pytest.mark.parametrize(("make", "kind"), [(first_body, FIRST_TYPE), (second_body, SECOND_TYPE)])
+def test_samples_of_both_versions_land_once_however_often_they_come(collector, make, kind):
+    replica = f"write-{make.__name__}"
+    body = make(*(({"__name__": "rw_total", "n": str(n), "replica": replica}, float(n)) for n in range(3)))
+    for _ in range(3):
+        answer = send(collector, body, kind)
+        assert answer.status_code == 204 and answer.content == b""
+        assert answer.headers["x-prometheus-remote-write-samples-written"] == "3"
+        assert answer.headers["x-prometheus-remote-write-histograms-written"] == "0"
+        assert answer.headers["x-prometheus-remote-write-exemplars-written"] == "0"
+    collector.wait_until(values_of(replica), [0.0, 1.0, 2.0])
+    send(collector, make(({"__name__": "rw_total", "n": "9", "replica": replica}, 9.0)), kind)
+    collector.wait_until(values_of(replica), [0.0, 1.0, 2.0, 9.0])
+
+
+def test_a_bad_series_is_named_and_the_others_are_kept(collector):
+    good = {"__name__": "kept", "replica": "write-partial"}
+    answer = send(collector, first_body(({"replica": "write-partial"}, 1.0), (good, 2.0)))
+    assert answer.status_code == 400 and "without __name__" in answer.text
+    assert answer.headers["x-prometheus-remote-write-samples-written"] == "1"
+    collector.wait_until(values_of("write-partial"), [2.0])
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"kind": "application/json"}, 415),
+        ({"kind": "application/x-protobuf;proto=io.prometheus.write.v3.Request"}, 415),
+        ({"encoding": "gzip"}, 415),
+        ({"method": "PUT"}, 405),
+        ({"body": b"\x0a\xff"}, 400),
+        ({"encoding": "snappy", "raw": b"not snappy"}, 400),
+        ({"encoding": "snappy", "raw": b"\xff\xff\xff\xff\x0f" + b"x" * 20}, 400),
+    ],
+)
+def test_what_is_wrong_for_good_is_a_4xx(collector, change, status):
+    change = dict(change)
+    if (raw := change.pop("raw", None)) is not None:
+        headers = {"Content-Type": FIRST_TYPE, "Content-Encoding": "snappy"}
+        answer = httpx.post(f"{collector.api}/api/v1/write", content=raw, headers=headers)
+        assert answer.status_code in (status, 413)
+    else:
+        answer = send(collector, change.pop("body", first_body()), **change)
+        assert answer.status_code == status
+    assert answer.text and answer.headers["x-prometheus-remote-write-samples-written"] == "0"
+
+
+def test_a_stale_marker_ends_a_series_without_a_value(collector):
+    request = WriteRequest()
+    series = request.timeseries.add()
+    for name, text in {"__name__": "ends", "replica": "write-stale"}.items():
+        series.labels.add(name=name, value=text)
+    series.samples.add(value=1.0, timestamp=NOW_MS)
+    series.samples.add(value=2.0, timestamp=NOW_MS + 1)
+    body = request.SerializeToString().replace(
+        b"\x09\x00\x00\x00\x00\x00\x00\x00\x40", b"\x09\x02\x00\x00\x00\x00\x00\xf0\x7f"
+    )
+    assert send(collector, body).status_code == 204
+    collector.wait_until(
+        "SELECT list(value IS NULL ORDER BY observed_at) FROM metric_points JOIN metric_series USING (series_id) "
+        "WHERE replica = 'write-stale'",
+        [False, True],
+    )
