@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from collector.redacted_names import REDACTED
+
+DATED_TABLES = (
+    "gpu_samples", "metric_exemplars", "metric_histograms", "metric_points", "requests", "spans",
+)  # fmt: skip
+"""The large tables, whose rows belong to a day; a test holds them against the schema."""
 
 
 class ScrapeTarget(BaseModel):
@@ -52,6 +59,16 @@ class CollectorConfig(BaseModel):
     max_body_bytes: int = Field(
         default=64 * 2**20, gt=0, description="The largest request body, also after decompression."
     )
+    redact_attributes: tuple[str, ...] = Field(
+        default=REDACTED,
+        description="Names of span attributes, as globs, that are dropped: prompts, completions, secrets, people.",
+    )
+    attribute_limit: int = Field(
+        default=128, ge=0, description="Attributes of a span, beyond those with a column of their own, that are kept."
+    )
+    attribute_value_limit: int = Field(
+        default=4096, ge=1, description="An attribute's value with more bytes is cut to so many characters."
+    )
     spool_limit_bytes: int = Field(default=8 * 2**30, gt=0, description="Above this much unlanded data, answer 503.")
     min_free_bytes: int = Field(
         default=256 * 2**20, ge=0, description="Below this much free disk, answer 503 rather than fill it."
@@ -66,6 +83,22 @@ class CollectorConfig(BaseModel):
     checkpoint_interval_seconds: float = Field(
         default=60.0, gt=0, description="Time between two checkpoints of the database."
     )
+    archive_after_days: int | None = Field(
+        default=None, ge=1, description="Days over for so long leave the database for Parquet files; none: all stay."
+    )
+    archive_url: str | None = Field(
+        default=None,
+        description="Where they go: a folder, s3://bucket/prefix or gs://bucket/prefix; none: archive in data_dir.",
+    )
+    retention_days: dict[str, int] = Field(
+        default={}, description="Days to keep by table, e.g. {metric_points: 90}; a table not named is kept for good."
+    )
+    backup_dir: Path | None = Field(
+        default=None, description="Folder in which backups of a running collector are made; none: backups in data_dir."
+    )
+    upkeep_interval_seconds: float = Field(
+        default=60.0, gt=0, description="Time between two rounds of upkeep: rollups, archive, retention."
+    )
     decode_threads: int = Field(default=2, ge=1, le=64, description="Threads that decode large bodies.")
     duckdb_threads: int = Field(default=2, ge=1, le=256, description="DuckDB's worker threads.")
     duckdb_memory_bytes: int = Field(
@@ -79,3 +112,13 @@ class CollectorConfig(BaseModel):
     query_concurrency: int = Field(
         default=4, ge=1, le=64, description="Queries that run at once; three times as many more may wait."
     )
+
+    @field_validator("retention_days")
+    @classmethod
+    def _known_tables(cls, value: dict[str, int]) -> dict[str, int]:
+        """Refuse tables whose days can't be told apart, and days that keep nothing."""
+        if unknown := sorted(set(value) - set(DATED_TABLES)):
+            raise ValueError(f"no retention for {', '.join(unknown)}; the tables are {', '.join(DATED_TABLES)}")
+        if short := sorted(table for table, days in value.items() if days < 1):
+            raise ValueError(f"keep at least 1 day of {', '.join(short)}")
+        return value

@@ -22,9 +22,10 @@ from collector.bodies import decode_record_body
 from collector.dead_letters import DeadLetters
 from collector.decoded import Decoded, Rejected, Unknown, merged_tables
 from collector.errors import PermanentError, RetryableError, StoreFailedError
+from collector.redaction import AttributeRules
 from collector.self_metrics import SelfMetrics
 from collector.spool_records import Position, Record, Spooled
-from collector.store import FileStore
+from collector.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -71,16 +72,19 @@ class Landing:
         metrics: told about every batch.
         on_progress: called with the spool position after each commit.
         on_failure: called when the database can't go on in this process.
+        limits: when a batch is landed.
+        rules: which attributes are kept.
         clock: seconds since 1970.
     """
 
-    store: FileStore
+    store: Store
     read_again: Callable[[Spooled], Record]
     dead_letters: DeadLetters
     metrics: SelfMetrics
     on_progress: Callable[[Position], None]
     on_failure: Callable[[StoreFailedError], None]
     limits: LandingLimits = field(default_factory=LandingLimits)
+    rules: AttributeRules = field(default_factory=AttributeRules)
     clock: Callable[[], float] = time.time
     _queue: queue.SimpleQueue[Spooled | None] = field(default_factory=queue.SimpleQueue)
     _held_bytes: int = 0
@@ -195,6 +199,7 @@ class Landing:
 
     def _land_in_one(self, batch: list[Arrival]) -> None:
         entries, owners = entries_of(batch, self.store.unknown_series)
+        entries = [(table, self._ruled(rows)) for table, rows in entries]
         self._keep_rejected(batch)
         started = time.monotonic()
         counts = self._insist(entries, batch[-1].end)
@@ -207,6 +212,14 @@ class Landing:
         for arrival in batch:
             if arrival.landed is not None:
                 arrival.landed.set_result(sum(counts[index] for index in owners[id(arrival)]))
+
+    def _ruled(self, rows: pa.Table) -> pa.Table:
+        """Drop the attributes that are not to be kept."""
+        kept, counts = self.rules.applied(rows)
+        for reason, count in counts.items():
+            if count:
+                self.metrics.count("fleetmeter_dropped_attributes", count, reason=reason)
+        return kept
 
     def _keep_rejected(self, batch: list[Arrival]) -> None:
         """Before the commit: a crash after it would lose them, and a replay writes the same files again."""

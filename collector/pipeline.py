@@ -10,11 +10,13 @@ from collector.config import CollectorConfig
 from collector.dead_letters import DeadLetters
 from collector.errors import PermanentError, StoreFailedError
 from collector.landing import Landing, LandingLimits
+from collector.redaction import AttributeRules
 from collector.self_metrics import SelfMetrics
 from collector.spool import Spool
 from collector.spool_records import Position, Record, Spooled
-from collector.store import FileStore
+from collector.store import Store, open_store
 from collector.table_contracts import table_contracts
+from collector.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -35,19 +37,17 @@ class Pipeline:
     config: CollectorConfig
     on_failure: Callable[[StoreFailedError], None]
     metrics: SelfMetrics = field(default_factory=SelfMetrics)
-    store: FileStore = field(init=False)
+    store: Store = field(init=False)
     spool: Spool = field(init=False)
     landing: Landing = field(init=False)
+    upkeep: Upkeep = field(init=False)
     _replayed_until: Position | None = None
     _landed: Position = field(init=False)
 
     def __post_init__(self) -> None:
         config = self.config
-        self.store = FileStore(
-            config.data_dir / "fleetmeter.duckdb",
-            threads=config.duckdb_threads,
-            memory_limit_bytes=config.duckdb_memory_bytes,
-        )
+        self.store = open_store(config)
+        self.upkeep = Upkeep(self.store, config, self.metrics)
         self._landed = self.store.progress()
         dead_letters = DeadLetters(config.data_dir / "dead_letters", config.dead_letter_limit_bytes)
         self.landing = Landing(
@@ -58,6 +58,7 @@ class Pipeline:
             self._progressed,
             self.on_failure,
             limits_of(config),
+            AttributeRules(config.redact_attributes, config.attribute_limit, config.attribute_value_limit),
         )
         try:
             self.spool = Spool(
@@ -87,11 +88,13 @@ class Pipeline:
         log.info("spool_replayed", extra={"records": records_count})
         self.landing.start()
         self.spool.start()
+        self.upkeep.start()
 
     def close(self) -> None:
         """Make durable what waits, land it, checkpoint, and close the file; nothing may be taken any more."""
         self.spool.close()
         self.landing.close()
+        self.upkeep.close()
         log.info("stopped", extra={"unlanded_bytes": self.spool.unlanded_bytes})
         self.store.close()
 

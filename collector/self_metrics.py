@@ -37,6 +37,9 @@ SELF_METRICS: tuple[SelfMetric, ...] = (
     SelfMetric("fleetmeter_duplicate_rows", "counter", ("table",), "Rows whose key was there already."),
     SelfMetric("fleetmeter_dead_letters", "counter", ("kind",), "Items put into the dead-letter folder."),
     SelfMetric("fleetmeter_dead_letter_bytes", "gauge", (), "Size of the dead-letter folder."),
+    SelfMetric(
+        "fleetmeter_dropped_attributes", "counter", ("reason",), "Attributes redacted, too many, or cut as too long."
+    ),
     SelfMetric("fleetmeter_spool_bytes", "gauge", (), "Bytes that are durable but not landed."),
     SelfMetric(
         "fleetmeter_spool_age_seconds", "gauge", (), "Age of the oldest record that is not landed; 0: none waits."
@@ -47,6 +50,11 @@ SELF_METRICS: tuple[SelfMetric, ...] = (
     SelfMetric("fleetmeter_freshness_seconds", "gauge", (), "From receipt to queryable, of the batch landed last."),
     SelfMetric("fleetmeter_checkpoint_seconds", "histogram", (), "One checkpoint of the database."),
     SelfMetric("fleetmeter_series_collisions", "gauge", (), "Series whose id another series has already."),
+    SelfMetric("fleetmeter_upkeep_rounds", "counter", ("result",), "Rounds of upkeep (rollups, archive, retention)."),
+    SelfMetric("fleetmeter_upkeep_seconds", "histogram", (), "One round of upkeep."),
+    SelfMetric("fleetmeter_database_bytes", "gauge", (), "Size of the database and its log, without the archive."),
+    SelfMetric("fleetmeter_archived_rows", "gauge", (), "Rows that are read from the archive."),
+    SelfMetric("fleetmeter_stale_hours", "gauge", (), "Hours whose rollups are computed at every query."),
     SelfMetric("fleetmeter_queries", "counter", ("status",), "SQL queries, by HTTP status."),
     SelfMetric("fleetmeter_audit_failures", "counter", (), "Lines of the audit log that could not be written."),
     SelfMetric("fleetmeter_query_seconds", "histogram", (), "One SQL query that was answered."),

@@ -1,0 +1,124 @@
+"""TLS on all three ports, with and without certificates of clients; real certificates of a throw-away authority."""
+
+import contextlib
+import ssl
+
+import grpc
+import httpx
+import pytest
+import trustme
+
+from collector.client import HttpClient
+from collector.client_tls import CA, CERT, KEY, client_context
+from collector.config import CollectorConfig
+from collector.errors import PermanentError, RetryableError
+from collector.testing import running_collector, span_message, traces_body
+from collector.tls import tls_of
+
+PROTOBUF = {"Content-Type": "application/x-protobuf"}
+AREA = "FLEETMETER__COLLECTOR__TLS_"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Our authority, a server's and a client's certificate of it, and a stranger's."""
+    folder = tmp_path_factory.mktemp("certificates")
+    ours, strangers = trustme.CA(), trustme.CA()
+    made = {}
+    for name, authority in (("server", ours), ("client", ours), ("stranger", strangers)):
+        certificate = authority.issue_cert("127.0.0.1", "localhost")
+        made[name] = (folder / f"{name}.pem", folder / f"{name}.key")
+        for number, blob in enumerate(certificate.cert_chain_pems):
+            blob.write_to_path(str(made[name][0]), append=number > 0)
+        certificate.private_key_pem.write_to_path(str(made[name][1]))
+    made["ca"] = folder / "ca.pem"
+    ours.cert_pem.write_to_path(str(made["ca"]))
+    return made
+
+
+def server_environment(files, *, mutual):
+    cert, key = files["server"]
+    names = {AREA + "CERT_FILE": str(cert), AREA + "KEY_FILE": str(key)}
+    return {**names, AREA + "CLIENT_CA_FILE": str(files["ca"])} if mutual else names
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["tls", "mtls"])
+def secured(request, files, tmp_path_factory):
+    environment = server_environment(files, mutual=request.param)
+    with running_collector(tmp_path_factory.mktemp("tls"), **environment) as collector:
+        yield collector, request.param
+
+
+def shown(files, name):
+    cert, key = files[name]
+    return {CERT: str(cert), KEY: str(key)}
+
+
+def test_a_client_that_trusts_the_authority_gets_in(secured, files, monkeypatch):
+    collector, mutual = secured
+    environment = {CA: str(files["ca"]), **(shown(files, "client") if mutual else {})}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert collector.api.startswith("https://")
+    with contextlib.closing(HttpClient(collector.api)) as client:
+        assert client.query("SELECT 1 AS a").to_pylist() == [{"a": 1}]
+    body = traces_body(span_message(1))
+    verify = client_context(environment)
+    answer = httpx.post(collector.otlp_http + "/v1/traces", content=body, headers=PROTOBUF, verify=verify)
+    assert answer.status_code == 200
+    pair = [file.read_bytes() for file in reversed(files["client"])] if mutual else [None, None]
+    credentials = grpc.ssl_channel_credentials(files["ca"].read_bytes(), *pair)
+    with grpc.secure_channel(collector.otlp_grpc, credentials) as channel:
+        channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")(body, timeout=10)
+
+
+def test_who_does_not_trust_the_authority_stays_out(secured):
+    collector, _ = secured
+    with contextlib.closing(HttpClient(collector.api)) as client, pytest.raises(RetryableError, match="certificate"):
+        client.query("SELECT 1")
+
+
+@pytest.mark.parametrize("secured", [True], indirect=True, ids=["mtls"])
+def test_without_a_good_certificate_nobody_gets_in(secured, files):
+    collector, _ = secured
+    body = traces_body(span_message(1))
+    for own in ({}, shown(files, "stranger")):
+        verify = client_context({CA: str(files["ca"]), **own})
+        for address in (collector.otlp_http + "/v1/traces", collector.api + "/api/v1/sql"):
+            with pytest.raises((httpx.HTTPError, ssl.SSLError)):
+                httpx.post(address, content=body, headers=PROTOBUF, verify=verify)
+    credentials = grpc.ssl_channel_credentials(files["ca"].read_bytes())
+    with grpc.secure_channel(collector.otlp_grpc, credentials) as channel, pytest.raises(grpc.RpcError):
+        channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")(body, timeout=5)
+
+
+def test_plain_http_to_a_port_with_tls_is_no_way_in(secured):
+    collector, _ = secured
+    with pytest.raises(httpx.HTTPError):
+        httpx.get(collector.api.replace("https", "http") + "/readyz")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "says"),
+    [
+        (("server", None), "needs both"),
+        ((None, "server"), "needs both"),
+        (("server", "client"), "belong together"),
+        (("server", "missing"), "No such file"),
+    ],
+)
+def test_files_that_do_not_belong_together_are_told(files, tmp_path, chosen, says):
+    cert, key = chosen
+    config = CollectorConfig(
+        tls_cert_file=files[cert][0] if cert else None,
+        tls_key_file=tmp_path / "none.key" if key == "missing" else files[key][1] if key else None,
+    )
+    with pytest.raises(PermanentError, match=says):
+        tls_of(config)
+
+
+def test_a_client_s_key_without_its_certificate_is_told(files):
+    with pytest.raises(PermanentError, match="FLEETMETER_CLIENT_CERT_FILE"):
+        client_context({KEY: str(files["client"][1])})
+    with pytest.raises(PermanentError, match="PEM"):
+        client_context({CA: str(files["client"][1]) + ".none"})
