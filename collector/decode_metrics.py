@@ -70,7 +70,7 @@ def decode_metrics(body: bytes, received_us: int) -> Decoded:
                         accepted += 1
                     except PermanentError as error:
                         rejected.append(Rejected(f"{metric.name or 'a metric'}: {error}", point.SerializeToString()))
-    return Decoded({}, accepted, tuple(rejected), (*rows.build(), gpus.build()))
+    return Decoded({}, accepted, tuple(rejected), (*rows.build(), gpus.build(), gpus.events()))
 
 
 def resource_labels(attributes: Any) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""Rows of `gpu_samples` from the points that describe one GPU: `hw.*` and `infer.gpu.*` with the GPU's id. Pure."""
+"""Rows of `gpu_samples` from the points that describe one GPU: `hw.*` and `infer.gpu.*` with the GPU's id. Pure.
+
+An XID among them is an event too, in words.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 
 from collector.decoded import RowBuilder
 from engine_exporter import semconv
+from engine_exporter.xids import describe_xid
 
 COLUMNS = {metric.name: metric.column for metric in semconv.GPU_METRICS}
 WHOLE_NUMBERS = frozenset({"memory_used_bytes", "memory_total_bytes", "xid"})
@@ -57,6 +61,38 @@ class GpuRows:
         for row in self._rows.values():
             builder.add(row)
         return builder
+
+
+    def events(self) -> RowBuilder:
+        """Return an event for every XID, with an id that a retry repeats."""
+        builder = RowBuilder("events")
+        for row in self._rows.values():
+            if row["xid"] is not None:
+                builder.add(xid_event(row))
+        return builder
+
+
+def xid_event(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell the XID of a row of `gpu_samples` as an event."""
+    xid = describe_xid(row["xid"])
+    named = {
+        "xid": str(xid.code),
+        "mnemonic": xid.mnemonic,
+        "action": xid.action,
+        "severity": xid.severity,
+        "gpu_type": row["gpu_type"],
+        "host": row["host"],
+        "cluster": row["cluster"],
+    }
+    return {
+        "event_id": f"xid-{row['gpu_uuid']}-{row['sampled_at']}-{xid.code}",
+        "occurred_at": row["sampled_at"],
+        "kind": "xid",
+        "replica": row["replica"],
+        "gpu_uuid": row["gpu_uuid"],
+        "title": xid.title,
+        "attributes": sorted((key, value) for key, value in named.items() if value),
+    }
 
 
 def new_row(gpu_uuid: str, labels: Mapping[str, str], observed_us: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A /metrics text in, series, points and histograms out."""
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -209,3 +210,23 @@ def test_any_text_is_read_or_refused(text):
         scraped(text)
     except PermanentError as error:
         assert "line" in str(error) or "bucket" in str(error)
+
+
+def test_a_gpu_exporters_page_fills_gpu_samples():
+    page = Path(__file__).parents[1] / "engine_exporter" / "data" / "dcgm.txt"
+    tables = rows_of_scrape(page.read_text(), "http://node-7:9400/metrics", {}, AT_US).tables
+    found = {row["gpu_uuid"]: row for row in tables["gpu_samples"].to_pylist()}
+    assert found["GPU-aaaa"]["power_watts"] == 612.5
+    assert found["GPU-aaaa"]["replica"] == "llama-0"
+    assert found["GPU-bbbb"]["energy_joules"] is None
+    names = {row["name"] for row in tables["metric_series"].to_pylist()}
+    assert "infer.gpu.nvlink_errors" in names
+
+
+def test_every_engine_is_scraped_under_canonical_names():
+    page = Path(__file__).parents[1] / "engine_exporter" / "data" / "llama_cpp_after.txt"
+    tables = rows_of_scrape(page.read_text(), "http://llama:8080/metrics", {}, AT_US).tables
+    names = {row["series_id"]: (row["name"], row["original_name"]) for row in tables["metric_series"].to_pylist()}
+    values = {names[row["series_id"]][0]: row["value"] for row in tables["metric_points"].to_pylist()}
+    assert values["infer.engine.input_tokens"] == 4 * 177
+    assert ("infer.engine.output_tokens", "llamacpp:tokens_predicted_total") in names.values()

@@ -36,7 +36,7 @@ def test_the_points_of_one_gpu_at_one_time_are_one_row():
         ("infer.gpu.xid", 79.0, gpu),
         resource={"infer.replica": "llama-0", "host.name": "node-7", "k8s.cluster.name": "prod"},
     )
-    assert set(tables) == {"gpu_samples"}
+    assert set(tables) == {"gpu_samples", "events"}
     (row,) = tables["gpu_samples"].to_pylist()
     assert (row["gpu_uuid"], row["gpu_index"]) == ("GPU-1", 3)
     assert (row["gpu_type"], row["host"]) == ("NVIDIA H100 80GB HBM3", "node-7")
@@ -70,3 +70,17 @@ def test_every_gpu_metric_fills_a_column():
     tables = decoded(*((metric.name, 1.0, {"hw.id": "GPU-1"}) for metric in semconv.GPU_METRICS))
     (row,) = tables["gpu_samples"].to_pylist()
     assert all(row[metric.column] is not None for metric in semconv.GPU_METRICS)
+
+
+def test_an_xid_is_an_event_in_words_with_an_id_that_a_retry_repeats():
+    gpu = {"hw.id": "GPU-1", "hw.name": "NVIDIA H100 80GB HBM3"}
+    resource = {"infer.replica": "llama-0", "host.name": "node-7"}
+    (event,) = decoded(("infer.gpu.xid", 79.0, gpu), resource=resource)["events"].to_pylist()
+    assert (event["kind"], event["gpu_uuid"], event["replica"]) == ("xid", "GPU-1", "llama-0")
+    assert event["title"] == "XID 79: GPU has fallen off the bus; restart the machine"
+    assert dict(event["attributes"])["severity"] == "fatal"
+    assert decoded(("infer.gpu.xid", 79.0, gpu), resource=resource)["events"].to_pylist() == [event]
+
+
+def test_no_xid_is_no_event():
+    assert "events" not in decoded(("hw.power", 512.5, {"hw.id": "GPU-1"}))
