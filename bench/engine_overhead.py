@@ -3,9 +3,9 @@
     python -m bench engine_overhead [--pairs 60] [--requests 48] [--concurrency 16] [--out FILE]
 
 Needs the environment of `make test-engine`. Both servers run all the time, only one is loaded at a time, the order
-within a pair turns every pair. The client is a process of its own, ahead of the servers in the kernel's queue, and the
-servers ahead of everything else, where that is allowed. The figure is the median of the pairs' ratios with a bootstrap interval: what slows the machine for
-seconds slows both sides of a pair.
+within a pair turns every pair. The client is a process of its own, ahead of the servers in the kernel's queue, and
+the servers ahead of everything else, where that is allowed. The figure is the median of the pairs' ratios with a
+bootstrap interval: what slows the machine for seconds slows both sides of a pair.
 """
 
 from __future__ import annotations
