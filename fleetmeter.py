@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "collect": ("collector.commands:collect", "Run the collector alone."),
     "import": ("collector.commands:import_", "Load public traces or your own request logs."),
     "query": ("collector.commands:query", "Run read-only SQL."),
+    "store": ("collector.commands:store", "Verify, back up, restore and compact the collector's data."),
     "export": ("engine_exporter.commands:export", "Run the sidecar exporter beside an engine."),
     "catalog": ("engine_exporter.commands:catalog", "Check which metric names a live engine serves."),
     "simulate": ("analytics.simulator.command:simulate", "Simulate a fleet, with its ground truth."),

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -85,6 +86,7 @@ class Api:
         metrics: told about queries.
         audit: told who read and landed what.
         not_ready: why the collector is not ready yet; empty once it is.
+        back_up: makes a backup; returns its folder and its bytes.
         clock: the time now, UTC.
     """
 
@@ -96,6 +98,7 @@ class Api:
     metrics: SelfMetrics
     audit: Audit
     not_ready: Callable[[], str]
+    back_up: Callable[[], tuple[Path, int]]
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     _running: int = 0
 
@@ -168,6 +171,14 @@ class Api:
         answer = await self.intake.accept("scrape", body, encoding=encoding, meta=meta)
         return JSONResponse({"accepted": answer.accepted_count, "rejected": answer.rejected_count})
 
+    async def backups(self, request: Request) -> Response:
+        """Make a backup beside landing and queries, and answer where it is."""
+        bearer = self.tokens.check(request.headers.get("authorization"), "admin")
+        loop = asyncio.get_running_loop()
+        folder, size_bytes = await loop.run_in_executor(None, self.back_up)
+        self.audit.write(bearer, "backup", remote_of(request), folder=str(folder), size_bytes=size_bytes)
+        return JSONResponse({"folder": str(folder), "size_bytes": size_bytes})
+
     async def readyz(self) -> Response:
         """Say whether the tables are migrated and the spool is replayed."""
         reason = self.not_ready()
@@ -189,6 +200,10 @@ def build_api(api: Api) -> FastAPI:
     @app.post("/api/v1/scrapes", summary="Land one Prometheus text", openapi_extra=TEXT_BODY)
     async def scrapes(target: str, request: Request, observed_at: str | None = None) -> Response:
         return await api.scrapes(target, request)
+
+    @app.post("/api/v1/backups", summary="Make a consistent copy of everything, on the collector's machine")
+    async def backups(request: Request) -> Response:
+        return await api.backups(request)
 
     @app.get("/metrics", summary="The collector about itself")
     async def metrics() -> Response:

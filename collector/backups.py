@@ -18,12 +18,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TypedDict
+from typing import Protocol, TypedDict
 
 import duckdb
 
 from collector.archive import Archive
 from collector.archive_places import FolderPlace, checksum_of, sync
+from collector.config import CollectorConfig
 from collector.errors import PermanentError, RetryableError
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,22 @@ def back_up(
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+class BackedUp(Protocol):
+    """What can be backed up."""
+
+    def back_up(self, folder: Path) -> int:
+        """Write a consistent copy into a new folder; return its bytes."""
+
+
+def new_backup(store: BackedUp, config: CollectorConfig, folder: Path | None = None) -> tuple[Path, int]:
+    """Back up into a folder, by default a new one named by the time; return it and its bytes."""
+    place = config.backup_dir or config.data_dir / "backups"
+    target = folder or place / f"backup-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+    size_bytes = store.back_up(target)
+    log.info("backed_up", extra={"folder": str(target), "size_bytes": size_bytes})
+    return target, size_bytes
 
 
 def checkpointed(connection: duckdb.DuckDBPyConnection) -> None:

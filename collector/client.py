@@ -121,6 +121,16 @@ class HttpClient:
         chunk = rows_per_body(rows)
         return sum(self._land_body(table, rows.slice(start, chunk)) for start in range(0, max(1, rows.num_rows), chunk))
 
+    def back_up(self) -> dict[str, Any]:
+        """Let the collector make a backup; return its `folder`, on the collector's machine, and `size_bytes`.
+
+        Raises:
+            PermanentError: the token may not.
+            RetryableError: no collector answers, or its disk is full.
+        """
+        answer: dict[str, Any] = json.loads(self._post("/api/v1/backups", b"", "application/json"))
+        return answer
+
     def _land_body(self, table: str, rows: pa.Table) -> int:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, rows.schema) as writer:

@@ -1,4 +1,4 @@
-"""The collector's commands: `collect`, `import` and `query`."""
+"""The collector's commands: `collect`, `import`, `query` and `store`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from collector.importers.command import import_ as import_
 from collector.querying import query as query
+from collector.store_commands import store as store
 
 
 @click.command()

@@ -53,15 +53,24 @@ def check_current(connection: duckdb.DuckDBPyConnection, path: Path | str) -> No
     Raises:
         PermanentError: it is no fleetmeter's, or was made by a later or an earlier one.
     """
-    tables = connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'schema_migrations'").fetchall()
-    if not tables:
-        raise PermanentError(
-            f"{path} is a DuckDB file, but no database of fleetmeter: it has no table schema_migrations"
-        )
+    check_ours(connection, path)
     if files := missing_files(connection):
         raise PermanentError(
             f"{path} was made by an earlier fleetmeter (it lacks {', '.join(file.stem for file in files)}); "
             f"bring it up to date once with `fleetmeter store migrate --db {path}`, or let a collector open it"
+        )
+
+
+def check_ours(connection: duckdb.DuckDBPyConnection, path: Path | str) -> None:
+    """Say clearly that a DuckDB file is somebody else's.
+
+    Raises:
+        PermanentError: it is.
+    """
+    tables = connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'schema_migrations'").fetchall()
+    if not tables:
+        raise PermanentError(
+            f"{path} is a DuckDB file, but no database of fleetmeter: it has no table schema_migrations"
         )
 
 

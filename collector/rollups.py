@@ -22,6 +22,11 @@ import pyarrow as pa
 log = logging.getLogger(__name__)
 
 SETTLE_SQL = (Path(__file__).parent / "settle_hour.sql").read_text().split(";\n")
+UNSETTLE_SQL = (
+    "INSERT OR IGNORE INTO stale_hours SELECT DISTINCT date_trunc('hour', started_at) FROM requests",
+    "INSERT OR IGNORE INTO stale_hours SELECT DISTINCT hour_at FROM settled_request_hours",
+    "INSERT OR IGNORE INTO stale_hours SELECT DISTINCT hour_at FROM settled_request_sketches",
+)
 NARROW_SQL = "SET VARIABLE rollup_from = (SELECT coalesce(min(hour_at), TIMESTAMP '9999-12-31') FROM stale_hours)"
 HOUR = timedelta(hours=1)
 
@@ -73,6 +78,15 @@ class Rollups:
         with self.writing:
             for hour in [hour for hour in self._stale if hour.date() < before]:
                 del self._stale[hour]
+
+    def unsettle(self) -> None:
+        """Mark every hour stale, so that all are computed anew."""
+        cursor = self.reading()
+        with self.writing:
+            for statement in UNSETTLE_SQL:
+                cursor.execute(statement).fetchall()
+        cursor.close()
+        self.open()
 
     def stale_before(self, before: datetime) -> list[datetime]:
         """Return the stale hours that ended before a time, the oldest first."""

@@ -14,6 +14,7 @@ from functools import partial
 
 from collector.api import Api, build_api
 from collector.audit import Audit
+from collector.backups import new_backup
 from collector.config import CollectorConfig
 from collector.errors import CollectorError, StoreFailedError
 from collector.listeners import GRACE_SECONDS, address_of, bracketed, http_server, in_use, listening, not_found
@@ -112,6 +113,7 @@ class Collector:
                 metrics,
                 audit,
                 lambda: self._not_ready(pipeline),
+                lambda: new_backup(pipeline.store, config),
             )
             api_server = http_server(
                 OtlpHttp(intake, tokens, metrics, RemoteWrite(intake, tokens, metrics, build_api(api))), tls

@@ -18,6 +18,7 @@ import pyarrow as pa
 from collector import backups
 from collector.archive import Archive
 from collector.archive_views import build_views
+from collector.config import CollectorConfig
 from collector.duckdb_files import lock_in, open_file, settings
 from collector.errors import PermanentError, RetryableError, StoreFailedError
 from collector.keyed_inserts import KeyedInserts
@@ -71,6 +72,9 @@ class Store(Protocol):
     def land_conformed(self, batch: Sequence[tuple[str, pa.Table]], progress: Position | None = None) -> list[int]:
         """Land rows that already conform, and the spool's progress with them; return the new rows of each entry."""
 
+    def unknown_series(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Tell of each series id whether `metric_series` lacks it."""
+
     def progress(self) -> Position:
         """Return how far into the spool the rows reach."""
 
@@ -97,6 +101,21 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Release the store."""
+
+
+def open_store(config: CollectorConfig) -> Store:
+    """Open the store that the configuration names, and bring it up to date.
+
+    Raises:
+        RetryableError: another process holds it.
+        PermanentError: it can't be opened, or was made by a later fleetmeter.
+    """
+    return FileStore(
+        config.data_dir / backups.DATABASE,
+        threads=config.duckdb_threads,
+        memory_limit_bytes=config.duckdb_memory_bytes,
+        archive=config.archive_url,
+    )
 
 
 class FileStore:
