@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import secrets
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +20,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine_exporter.errors import ExporterError
-
-log = logging.getLogger("vllm.fleetmeter")  # under vLLM's logger, so that its handlers and format apply
+from engine_exporter.identity import NOBODY, Identity
+from engine_exporter.semconv import Trust
+from engine_exporter.watched_file import WatchedFile
 
 STORED_HASH_DIGITS = 16
 """Hex digits of a key's hash that go on the wire: enough to tell keys apart."""
@@ -47,18 +46,6 @@ class KeyFile(BaseModel):
 
     salt: str = Field(pattern=r"^([0-9a-f]{2}){8,}$", description="Hex, at least 8 bytes.")
     keys: tuple[KeyEntry, ...] = Field(default=(), description="The keys.")
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Whom a request is charged to."""
-
-    team: str | None = None
-    app: str | None = None
-    api_key_hash: str | None = None
-
-
-NOBODY = Identity()
 
 
 def hash_secret(salt: bytes, secret: bytes) -> str:
@@ -99,11 +86,10 @@ class KeyMap:
     """Known keys as they were sent, so that a key is hashed once."""
 
 
-class ApiKeys:
-    """The map in use. A thread reads the file again when it changes, never a request.
+class ApiKeys(WatchedFile[KeyMap]):
+    """The map in use."""
 
-    A file that breaks while the engine runs leaves the last good map in place, and says so in the log.
-    """
+    WHAT = "API keys"
 
     def __init__(self, path: Path | None) -> None:
         """Read the file once.
@@ -111,22 +97,24 @@ class ApiKeys:
         Args:
             path: the file; None: nobody is known.
         """
-        self._path = path
-        self._stamp: tuple[int, int, int] | None = None
-        self._map = KeyMap()
-        self._stopped = threading.Event()
-        self.problem: str | None = None
-        """Why the file is not in use or is out of date; None where all is well."""
-        self.refresh()
+        super().__init__(path, KeyMap())
+
+    def parse(self, text: str, origin: str) -> KeyMap:
+        """Read YAML or JSON."""
+        return key_map(parse_key_file(text, origin))
+
+    def size(self) -> int:
+        """Keys in use."""
+        return len(self.reading.identities)
 
     @property
     def salt(self) -> bytes | None:
         """The salt of the file, for other hashes; None without a file."""
-        return self._map.salt
+        return self.reading.salt
 
     def identify(self, key: bytes) -> Identity:
         """Whom a key belongs to; its hash alone where nobody knows it."""
-        current = self._map
+        current = self.reading
         if not key or current.salt is None:
             return NOBODY
         found = current.seen.get(key)
@@ -137,44 +125,13 @@ class ApiKeys:
                 current.seen[key] = found
         return found
 
-    def watch(self, interval_seconds: float = 2.0) -> None:
-        """Look at the file from now on, in a thread of its own."""
-        if self._path is None:
-            return
-
-        def look() -> None:
-            while not self._stopped.wait(interval_seconds):
-                self.refresh()
-
-        threading.Thread(target=look, name="fleetmeter-keys", daemon=True).start()
-
-    def stop(self) -> None:
-        """End the watching."""
-        self._stopped.set()
-
-    def refresh(self) -> None:
-        """Read the file if it changed since the last look. Never raises."""
-        if self._path is None:
-            return
-        try:
-            status = self._path.stat()
-            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-            if stamp == self._stamp:
-                return
-            self._stamp = stamp
-            self._map = key_map(parse_key_file(self._path.read_text(encoding="utf-8"), str(self._path)))
-            self.problem = None
-        except (OSError, UnicodeError, ExporterError) as error:
-            problem = str(error)
-            if problem != self.problem:
-                kept = len(self._map.identities)
-                log.error("fleetmeter: API keys: %s; requests keep the last good map (%d keys)", problem, kept)
-            self.problem = problem
-
 
 def key_map(file: KeyFile) -> KeyMap:
     """Make the map of a file."""
-    identities = {entry.hash: Identity(entry.team, entry.app, entry.hash[:STORED_HASH_DIGITS]) for entry in file.keys}
+    identities = {
+        entry.hash: Identity(entry.team, entry.app, entry.hash[:STORED_HASH_DIGITS], trust=Trust.VERIFIED)
+        for entry in file.keys
+    }
     return KeyMap(bytes.fromhex(file.salt), identities)
 
 

@@ -21,7 +21,8 @@ from engine_exporter import semconv
 from engine_exporter.api_keys import STORED_HASH_DIGITS, ApiKeys, hash_secret
 from engine_exporter.config import ExporterConfig, from_environment
 from engine_exporter.engine_half import FACTS, FINISHED, EngineFacts, FinishedRows
-from engine_exporter.request_headers import trusted_headers
+from engine_exporter.jwt_claims import JwtClaims, TokenRules
+from engine_exporter.request_headers import HeaderRules, header_rules
 from engine_exporter.span_queue import SpanQueue
 
 log = logging.getLogger("vllm.fleetmeter")  # under vLLM's logger, so that its handlers and format apply
@@ -45,10 +46,11 @@ class Exporter:
     outcomes: Counter[str] = field(default_factory=lambda: Counter({outcome.value: 0 for outcome in semconv.Outcome}))
     faults_count: int = 0
     resource: Resource | None = None
-    trusted: dict[bytes, str] = field(init=False)
+    tokens: JwtClaims | None = None
+    rules: HeaderRules = field(init=False)
 
     def __post_init__(self) -> None:
-        self.trusted = trusted_headers(self.config)
+        self.rules = header_rules(self.config)
 
     def resource_for(self, scope: Any) -> Resource:
         """Describe this server; made at the first request, when its port is known."""
@@ -61,6 +63,8 @@ class Exporter:
         """Hash an end user's id with the configured salt, or that of the API-key file; None without either."""
         if not user:
             return None
+        if self.config.plain_user_ids:
+            return user
         salt = self.config.hash_salt
         salted = salt.get_secret_value().encode() if salt else self.keys.salt
         return hash_secret(salted, user.encode())[:STORED_HASH_DIGITS] if salted else None
@@ -74,6 +78,8 @@ class Exporter:
     def close(self) -> None:
         """Send what is left."""
         self.keys.stop()
+        if self.tokens is not None:
+            self.tokens.stop()
         self.queue.close(CLOSE_SECONDS)
 
 
@@ -96,7 +102,28 @@ def from_config(config: ExporterConfig) -> Exporter:
     )
     keys = ApiKeys(config.api_keys_file)
     keys.watch()
-    return Exporter(config, keys, queue, finished=FINISHED, facts=FACTS)
+    tokens = jwt_claims(config)
+    if tokens is not None:
+        tokens.watch()
+    return Exporter(config, keys, queue, finished=FINISHED, facts=FACTS, tokens=tokens)
+
+
+def jwt_claims(config: ExporterConfig) -> JwtClaims | None:
+    """Make the verifier of tokens; None where no key file is configured."""
+    if config.jwt_keys_file is None:
+        return None
+    return JwtClaims(
+        config.jwt_keys_file,
+        TokenRules(
+            config.jwt_algorithms,
+            config.jwt_issuer,
+            config.jwt_audience,
+            config.jwt_leeway_seconds,
+            config.jwt_team_claim,
+            config.jwt_app_claim,
+            config.jwt_user_claim,
+        ),
+    )
 
 
 _LOCK = threading.Lock()

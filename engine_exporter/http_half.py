@@ -10,15 +10,15 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine_exporter.api_keys import NOBODY, Identity
 from engine_exporter.endpoints import Endpoint
+from engine_exporter.identity import NOBODY, TEXT_LIMIT, Identity, Source, clean
 from engine_exporter.semconv import Outcome
 from engine_exporter.trace_context import Parent
 
-BODY_LIMIT_BYTES = 1 << 20
-"""Larger bodies (images) are searched for their model and stream flag, not parsed."""
-TEXT_LIMIT = 128
-"""Longest string of a client that is stored."""
+BODY_LIMIT_BYTES = 1 << 18
+"""Larger bodies (images, whole books) are searched at their two ends for a few fields, not parsed."""
+BODY_END_BYTES = 1 << 15
+"""What is kept of each end of a larger body."""
 INTEGER_END = 2**63
 
 
@@ -31,6 +31,8 @@ class Asked:
     """None where the body was never read, e.g. because the key was refused."""
     choices: int | None = None
     user: str | None = None
+    metadata: dict[str, str] | None = None
+    """The body's `metadata`, as far as it is short text; not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,11 @@ class HttpHalf:
     started_at: float
     started_unix_ns: int
     parent: Parent | None = None
+    claims: dict[Source, Identity] = field(default_factory=dict)
+    """What each source says of team, application and user."""
     identity: Identity = NOBODY
+    """What was settled of it, at the end."""
     client_request_id: str | None = None
-    user: str | None = None
     mode: str = "live"
     asked: Asked = field(default_factory=Asked)
     status: int | None = None
@@ -73,15 +77,55 @@ class HttpHalf:
     ended_at: float | None = None
 
 
-_MODEL = re.compile(rb'(?<!\\)"model"\s*:\s*"([^"\\]{1,%d})"' % TEXT_LIMIT)
+_TEXT = rb'(?<!\\)"%s"\s*:\s*"([^"\\]{1,512})"'
+_MODEL = re.compile(_TEXT % b"model")
+_USER = re.compile(_TEXT % b"(?:safety_identifier|user)")
 _STREAM = re.compile(rb'(?<!\\)"stream"\s*:\s*true')
+_METADATA_LIMIT = 16
+"""Entries of `metadata` that OpenAI allows; more are not read."""
+
+
+class BodyReader:
+    """Collects a request body as it passes, and keeps no more of a large one than its two ends."""
+
+    __slots__ = ("_head", "_size", "_tail")
+
+    def __init__(self) -> None:
+        self._head: list[bytes] = []
+        self._tail = b""
+        self._size = 0
+
+    def add(self, part: bytes) -> None:
+        """Take one part."""
+        self._size += len(part)
+        if self._size <= BODY_LIMIT_BYTES:
+            self._head.append(part)
+            return
+        if not self._tail:  # it has just become large
+            whole = b"".join(self._head)
+            self._head = [(whole + part[:BODY_END_BYTES])[:BODY_END_BYTES]]
+            self._tail = whole[-BODY_END_BYTES:]
+        self._tail = (self._tail + part[-BODY_END_BYTES:])[-BODY_END_BYTES:]
+
+    def read(self) -> Asked:
+        """Read the few fields."""
+        if self._size <= BODY_LIMIT_BYTES:
+            return read_body(b"".join(self._head))
+        return search_body(self._head[0], self._tail)
+
+
+def search_body(head: bytes, tail: bytes) -> Asked:
+    """Find model, stream flag and user in the two ends of a large body."""
+    model, user = _MODEL.search(tail) or _MODEL.search(head), _USER.search(tail) or _USER.search(head)
+    return Asked(
+        clean(model.group(1).decode(errors="replace")) if model else None,
+        bool(_STREAM.search(tail) or _STREAM.search(head)),
+        user=clean(user.group(1).decode(errors="replace")) if user else None,
+    )
 
 
 def read_body(body: bytes) -> Asked:
     """Read the few fields of a request body; nothing where it is not a JSON object."""
-    if len(body) > BODY_LIMIT_BYTES:
-        model = _MODEL.search(body)
-        return Asked(model.group(1).decode(errors="replace") if model else None, bool(_STREAM.search(body)))
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
@@ -90,13 +134,21 @@ def read_body(body: bytes) -> Asked:
         return Asked()
     model, choices, metadata = data.get("model"), data.get("n"), data.get("metadata")
     user = data.get("safety_identifier") or data.get("user")
-    if user is None and isinstance(metadata, dict):
-        user = metadata.get("user_id")  # as /v1/messages has it
+    words = None
+    if isinstance(metadata, dict):
+        words = {
+            str(key): text
+            for key, value in list(metadata.items())[:_METADATA_LIMIT]
+            if isinstance(value, str) and (text := clean(sendable(value)))
+        }
+        if user is None:
+            user = metadata.get("user_id")  # as /v1/messages has it
     return Asked(
         model=sendable(model[:TEXT_LIMIT]) if isinstance(model, str) and model else None,
         stream=data.get("stream") is True,
         choices=choices if isinstance(choices, int) and abs(choices) < INTEGER_END else None,
-        user=sendable(user) if isinstance(user, str) else None,
+        user=clean(sendable(user)) if isinstance(user, str) else None,
+        metadata=words,
     )
 
 

@@ -67,6 +67,7 @@ def request_attributes(
         semconv.APP: identity.app,
         semconv.USER_HASH: user_hash,
         semconv.API_KEY_HASH: identity.api_key_hash,
+        semconv.IDENTITY_TRUST: None if identity.trust is None else identity.trust.value,
         semconv.REQUEST_MODEL: served.model,
         semconv.ADAPTER: served.adapter or engine.adapter,
         semconv.ENDPOINT: http.endpoint.path,

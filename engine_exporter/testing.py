@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from engine_exporter.api_keys import ApiKeys
 from engine_exporter.config import ExporterConfig
-from engine_exporter.exporter import Exporter
+from engine_exporter.exporter import Exporter, jwt_claims
 from engine_exporter.span_queue import SpanQueue
 from engine_exporter.vllm_stats import FleetmeterStatLogger
 
@@ -110,10 +110,12 @@ class Bench:
 def exporter_for_tests(api_keys_file: Path | None = None, **config: Any) -> Bench:
     """Build an exporter with a clock that stands still, ids that count, and a list for a collector."""
     clock, queue, numbers = Clock(), ListQueue(), itertools.count(1)
+    settings = ExporterConfig(replica="replica-0", **config)
     exporter = Exporter(
-        ExporterConfig(replica="replica-0", **config),
+        settings,
         ApiKeys(api_keys_file),
         queue,
+        tokens=jwt_claims(settings),
         monotonic=clock,
         unix_ns=clock.unix_ns,
         random_bits=lambda _: next(numbers),
@@ -315,6 +317,7 @@ async def post(
     leave: asyncio.Event | None = None,
     method: str = "POST",
     root_path: str = "",
+    client: tuple[str, int] | None = ("127.0.0.1", 50_000),
 ) -> Answer:
     """Send one request through an ASGI application, as a server would.
 
@@ -326,6 +329,7 @@ async def post(
         leave: the client goes when it is set; None: it stays.
         method: the HTTP method.
         root_path: prefix under which the server is mounted.
+        client: address and port that the request comes from.
     """
     raw = body if isinstance(body, bytes) else json.dumps(body or {"model": "base"}).encode()
     half = len(raw) // 2
@@ -361,6 +365,7 @@ async def post(
         "path": path,
         "root_path": root_path,
         "server": ("127.0.0.1", 8000),
+        "client": client,
         "headers": [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()],
     }
     await app(scope, receive, send)

@@ -19,14 +19,15 @@ from engine_exporter.exporter import Exporter, shared_exporter
 from engine_exporter.http_half import (
     STREAM_ENDS,
     STREAM_ERROR_STARTS,
+    BodyReader,
     HttpHalf,
     outcome_of,
-    read_body,
     read_error,
     read_stream_error,
 )
+from engine_exporter.identity import Source, settle
 from engine_exporter.request_attributes import request_attributes
-from engine_exporter.request_headers import take_headers
+from engine_exporter.request_headers import claims_of_body, take_headers
 from engine_exporter.semconv import Outcome
 from engine_exporter.span_queue import request_span
 from engine_exporter.vllm_front_end import FrontEnd
@@ -93,7 +94,7 @@ class FleetmeterMiddleware:
                 started_at=exporter.monotonic(),
                 started_unix_ns=exporter.unix_ns(),
             )
-            headers = take_headers(scope["headers"], http, exporter.trusted, exporter.keys)
+            headers = take_headers(scope, http, exporter.rules, exporter.keys, exporter.tokens)
             return MeasuredCall(exporter, {**scope, "headers": headers}, receive, send, http)
         except Exception:  # noqa: BLE001 - never into the engine
             exporter.fault()
@@ -161,7 +162,7 @@ class MeasuredCall:
         self._receive = receive
         self._send = send
         self._now = exporter.monotonic
-        self._body: list[bytes] | None = []
+        self._body: BodyReader | None = BodyReader()
         self._error_body = b""
         self._last_chunk = b""
 
@@ -172,9 +173,9 @@ class MeasuredCall:
             if message["type"] == "http.disconnect":
                 self._gone()
             elif self._body is not None:
-                self._body.append(message.get("body", b""))
+                self._body.add(message.get("body", b""))
                 if not message.get("more_body", False):
-                    self.http.asked = read_body(b"".join(self._body))
+                    self.http.asked = self._body.read()
                     self._body = None
         except Exception:  # noqa: BLE001 - never into the engine
             self.exporter.fault()
@@ -258,6 +259,9 @@ class MeasuredCall:
         )
         outcome, error_type = outcome_of(http, _errored(http, front_end), engine.finish_reasons)
         served = front_end.served(http.asked.model)
+        config = exporter.config
+        http.claims[Source.BODY] = claims_of_body(http.asked, config)
+        http.identity = settle([(source, http.claims.get(source)) for source in config.identity_precedence])
         attributes = request_attributes(
             http,
             engine,
@@ -265,7 +269,7 @@ class MeasuredCall:
             served,
             outcome,
             error_type,
-            exporter.user_hash(http.user or http.asked.user),
+            exporter.user_hash(http.identity.user),
             engine_request_id,
         )
         if exporter.queue.dropped_count:

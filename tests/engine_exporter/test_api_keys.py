@@ -7,8 +7,9 @@ import time
 import pytest
 import yaml
 
-from engine_exporter.api_keys import NOBODY, ApiKeys, add_key, parse_key_file
+from engine_exporter.api_keys import ApiKeys, add_key, parse_key_file
 from engine_exporter.errors import ExporterError
+from engine_exporter.identity import NOBODY
 
 
 def touched(path, seconds):
@@ -137,4 +138,4 @@ def test_keys_that_somebody_guesses_do_not_fill_the_memory(tmp_path):
     for number in range(100):
         keys.identify(f"guess-{number}".encode())
     keys.identify(b"sk-1")
-    assert len(keys._map.seen) == 1
+    assert len(keys.reading.seen) == 1

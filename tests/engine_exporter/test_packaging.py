@@ -20,7 +20,8 @@ def lines_of(name):
 
 def ours():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["exporter"]]
+    extras = project["optional-dependencies"]
+    return [Requirement(line) for line in project["dependencies"] + extras["exporter"] + extras["jwt"]]
 
 
 PAIRS = [line.split("==") for line in lines_of("resolved.txt")]

@@ -314,7 +314,9 @@ def test_api_keys_say_team_and_app(tmp_path):
 
 
 def test_a_trusted_gateway_may_name_team_user_and_mode():
-    bench, _, app = served(team_header="X-Team", user_header="X-User", mode_header="X-Mode", hash_salt="pepper")
+    bench, _, app = served(
+        team_header="X-Team", user_header="X-User", mode_header="X-Mode", hash_salt="pepper", trust_any_peer=True
+    )
     asked(app, body=CHAT, headers={"x-team": "red", "x-user": "ann", "x-mode": "batch"})
     asked(app, body={**CHAT, "user": "ann"}, headers={"x-mode": "nonsense"})
     first, second = bench.rows
