@@ -140,6 +140,7 @@ class ExporterConfig(BaseModel):
     waiting_limit_bytes: int = Field(
         default=64 * 2**20, ge=2**20, description="Sidecar: compressed telemetry kept while the collector is away."
     )
+    host: str = Field(default="127.0.0.1", description="Address on which the sidecar serves its own /metrics.")
     port: int = Field(default=9400, ge=1, le=65535, description="Port of the sidecar's own /metrics.")
 
     @field_validator("identity_precedence", "trusted_peers", "jwt_algorithms", "label_teams", "targets", mode="before")

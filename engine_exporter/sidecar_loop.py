@@ -98,7 +98,7 @@ def run_until_stopped(config: ExporterConfig, gpus: Gpus | None) -> int:
     sidecar, registry = make(config, gpus), CollectorRegistry()
     registry.register(SidecarMetrics(sidecar))
     try:
-        server, _ = start_http_server(config.port, addr="127.0.0.1", registry=registry)
+        server, _ = start_http_server(config.port, addr=config.host, registry=registry)
     except OSError as error:
         raise ExporterError(f"port {config.port} is taken: {error.strerror}; choose another with --port") from error
     stopped = threading.Event()
