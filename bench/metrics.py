@@ -1,8 +1,8 @@
 """Samples per server CPU-second: remote write, OTLP metrics and scraped text, durable and landed; beside peers.
 
 One generator feeds all: the same series at the same times. The server's CPU time is read from /proc until its rows
-can be queried. VictoriaMetrics and Prometheus run beside it where they are installed (Debian: victoria-metrics, prometheus),
-fed with the same bodies; what each has made durable before its answer is printed with its figure.
+can be queried. VictoriaMetrics and Prometheus run beside it where they are installed (Debian has both), fed with the
+same bodies; what each has made durable before its answer is printed with its figure.
 """
 
 from __future__ import annotations
