@@ -1,27 +1,22 @@
 """The ledger: the GPU bill split in whole units, every one of them in exactly one bucket.
 
-1 unit is 1e-9 of the currency; no float touches an amount. The bill (analytics/bill.py) is split per replica and hour
-by queries/cost_entries_day.sql: idle time to warm_idle, busy time to the requests by token weight (by largest
-remainder).
+1 unit is 1e-9 of the currency; no float touches an amount. The bill (analytics/bill.py) is split per replica and
+hour (analytics/allocation): first by time into busy, fault, cold start and idle, then the busy part among the requests
+by what they weigh under a method, each time by exact rounding, so that the parts of an hour sum to its bill.
 
-When it misleads: tokens are a proxy for GPU time. At batch 1 an output token takes some 300 times the GPU time of a
-prompt token, at batch 64 about 9 (Llama-2-70B on H100, Splitwise measurements), so decode-heavy teams pay too little
-under 1:2 on an empty fleet. Weights are configuration.
-
-On the simulated demo fleet, whose truth is known, weights of 1 : 0.1 : 2 (input, cached, output) put 11 % of the busy
-bill on the wrong team, 1 : 0.1 : 12 put 4 %, and 1 : 0 : 20 put 2 %.
-
-Source of the default weights: VTC, "Fairness in Serving Large Language Models", arXiv 2401.00588 (input 1, output 2).
+The methods, when each misleads, and how far each is from the truth of a simulated fleet: docs/cost-methods.md.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from analytics.bill import Bill
+from analytics.bill import BillHour, ReplicaInterval
 from analytics.bill_sources import read_bill, read_rates
 from analytics.config import TokenWeights
 from analytics.errors import AnalyticsError
@@ -30,13 +25,16 @@ from analytics.statements import ask
 if TYPE_CHECKING:
     import polars as pl
 
+    from analytics.allocation.outages import Outage
+    from analytics.allocation.sharing import Rules, Split
     from collector.client import Client
 
-__all__ = ["CostReport", "cost_report", "read_bill", "read_rates", "units_to_usd"]
+__all__ = ["METHODS", "CostReport", "cost_report", "read_bill", "read_rates", "split_hours", "units_to_usd"]
 
-METHODS = ("tokens",)
-CHUNK_DAYS = 31
-"""Ranges are split in chunks of at most so many days; hours are independent, so the parts just add up."""
+METHODS = ("auto", "tokens", "phase_time", "kv_token_seconds", "step_share", "shapley")
+"""How busy time may be shared among requests; auto takes the best that the data of each hour allows."""
+CHUNKS_AT_ONCE = 2
+"""Chunks that are read and split side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +50,17 @@ class CostReport:
     bill_units: int
     """The whole bill; equals the sum of entries.amount_units. Unit: 1e-9 of the currency."""
     entries: pl.DataFrame
-    """One row per (day, replica, model, bucket, team, app): amount_units Int64, requests_count, input_tokens,
-    cached_tokens, output_tokens. Buckets: request, warm_idle, wasted, unattributed."""
+    """One row per (day, replica, model, bucket, team, app, method): amount_units Int64, requests_count, input_tokens,
+    cached_tokens, output_tokens; input_units, cached_units, output_units (the parts of a request's amount: computed
+    prompt, cached prompt, output); saved_units (what the cached tokens would have cost beyond that; no part of the
+    bill). Buckets: request, warm_idle, cold_start, wasted, fault, unattributed. method is null where no request is
+    charged. Columns adapter, api_key_hash, user_hash, mode follow app where asked for."""
     unpriced: list[str]
     """A line for everything that the bill lacks: GPUs without a rate, replicas without an inventory row."""
+    method: str = "tokens"
+    """The method asked for; `auto` takes the best of each hour."""
+    hourly: pl.DataFrame | None = field(default=None, repr=False)
+    """One row per (hour_at, model, team) with an amount: amount_units of its requests, wasted ones included."""
 
 
 def units_to_usd(units: int) -> Decimal:
@@ -68,10 +73,11 @@ def cost_report(
     start_day: date,
     end_day: date,
     *,
-    method: str = "tokens",
+    method: str = "auto",
     weights: TokenWeights | None = None,
     now: datetime | None = None,
     known_at: datetime | None = None,
+    by: Sequence[str] = (),
 ) -> CostReport:
     """Split the bill of a range of days.
 
@@ -79,71 +85,107 @@ def cost_report(
         client: where inventory, rates, invoices and requests are.
         start_day: first day. UTC.
         end_day: day after the last. UTC.
-        method: how busy time is shared among requests: "tokens".
+        method: how busy time is shared among requests; one of METHODS.
         weights: what a token of each kind counts; None is input 1, cached 0.1, output 2.
         now: nothing is billed from then on (the hour that is running is billed up to it); None bills the whole range.
             Naive UTC.
         known_at: only rates, invoices, inventory (known_from) and requests (received_at) that were there by then
             count; None is all. Naive UTC.
+        by: what entries are told apart by beside replica, model, team and app: any of adapter, api_key_hash,
+            user_hash, mode.
 
     Raises:
-        AnalyticsError: the range is empty or the method unknown.
+        AnalyticsError: the range is empty, or the method or something in `by` unknown.
         CurrencyError: rates and invoices are in several currencies.
     """
-    import polars as pl
-
-    if method not in METHODS:
-        raise AnalyticsError(f"there is no cost method {method!r}; take one of {', '.join(METHODS)}")
     if start_day >= end_day:
         raise AnalyticsError(f"the range {start_day} to {end_day} (exclusive) has no day in it")
+    rules = rules_of(method, weights, by, known_at)
     start, end = midnight(start_day), midnight(end_day)
     until = end if now is None else max(start, min(end, now))
     bill = read_bill(client, start, until, known_at=known_at)
-    milli = (weights or TokenWeights()).milli()
-    parts = []
-    chunk = start
-    while chunk < until:
-        following = min(until, chunk + timedelta(days=CHUNK_DAYS))
-        parts.append(entries_of(client, bill, chunk, following, milli, known_at))
-        chunk = following
-    entries = pl.concat(parts) if parts else entries_of(client, bill, start, start, milli, known_at)
+    entries, hourly = split_bill(client, bill.hours, start, until, rules)
     total = int(entries["amount_units"].sum())
     if total != bill.units:
         raise AssertionError(f"the ledger lost {bill.units - total} units of {bill.units}")
     unpriced = [str(part) for part in bill.unpriced] + unplaced(client, start, until, known_at)
-    return CostReport(start_day, end_day, bill.currency, bill.units, entries, unpriced)
+    return CostReport(start_day, end_day, bill.currency, bill.units, entries, unpriced, method, hourly)
+
+
+def rules_of(
+    method: str, weights: TokenWeights | None, by: Sequence[str] = (), known_at: datetime | None = None
+) -> Rules:
+    """Check how a bill is to be split.
+
+    Raises:
+        AnalyticsError: the method or something in `by` is unknown.
+    """
+    if method not in METHODS:
+        raise AnalyticsError(f"there is no cost method {method!r}; take one of {', '.join(METHODS)}")
+    from analytics.allocation.reading import DIMENSIONS
+    from analytics.allocation.sharing import Rules
+
+    if unknown := set(by) - set(DIMENSIONS):
+        raise AnalyticsError(
+            f"entries can't be told apart by {', '.join(sorted(unknown))}; {', '.join(DIMENSIONS)} can"
+        )
+    return Rules(
+        method, (weights or TokenWeights()).milli(), tuple(name for name in DIMENSIONS if name in by), known_at
+    )
+
+
+def split_bill(
+    client: Client, hours: Sequence[BillHour], start: datetime, end: datetime, rules: Rules
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Split billed hours; return the entries and the hourly amounts of `CostReport`."""
+    import polars as pl
+
+    from analytics.allocation.entries import collected, entries_of, entry_schema, hourly_of
+
+    splits = split_hours(client, hours, start, end, rules)
+    entries = [pl.DataFrame(schema=entry_schema(rules.by))]
+    hourly = []
+    for split in splits:
+        entries.append(entries_of(split, rules.by))
+        hourly.append(hourly_of(split))
+    return collected(entries), pl.concat(hourly).sort(pl.all()) if hourly else pl.DataFrame()
+
+
+def split_hours(client: Client, hours: Sequence[BillHour], start: datetime, end: datetime, rules: Rules) -> list[Split]:
+    """Split billed hours chunk by chunk, a few at once; each chunk is within a day."""
+    from analytics.allocation.reading import chunks_of
+    from analytics.allocation.sharing import split_chunk
+
+    if start >= end:
+        return []
+    outages = read_replica_outages(client, start, end, rules.known_at)
+    chunks = chunks_of(client, start, end)
+    bills: list[list[BillHour]] = [[] for _ in chunks]
+    index = {chunk.start + k * timedelta(hours=1): i for i, chunk in enumerate(chunks) for k in range(chunk.hours)}
+    for hour in hours:
+        bills[index[hour.hour_at]].append(hour)
+    with ThreadPoolExecutor(CHUNKS_AT_ONCE) as pool:
+        return list(
+            pool.map(
+                lambda pair: split_chunk(client, pair[0], pair[1], outages, rules), zip(chunks, bills, strict=True)
+            )
+        )
+
+
+def read_replica_outages(
+    client: Client, start: datetime, end: datetime, known_at: datetime | None = None
+) -> list[Outage]:
+    """Find the faults and cold starts that touch a range; see analytics/allocation/outages.py."""
+    from analytics.allocation.outages import LOOK_BACK, read_outages
+
+    rows = ask(client, "replicas_inventory_interval", start=start - LOOK_BACK, end=end, known_at=known_at)
+    inventory = [ReplicaInterval(**row) for row in rows.iter_rows(named=True)]
+    return read_outages(client, inventory, start, end, known_at)
 
 
 def midnight(day: date) -> datetime:
     """Return the start of a day. Naive UTC."""
     return datetime.combine(day, time())
-
-
-def entries_of(
-    client: Client,
-    bill: Bill,
-    start: datetime,
-    end: datetime,
-    milli: tuple[int, int, int],
-    known_at: datetime | None = None,
-) -> pl.DataFrame:
-    """Split the billed hours of one chunk of time; see queries/cost_entries_day.sql."""
-    hours = [hour for hour in bill.hours if start <= hour.hour_at < end]
-    return ask(
-        client,
-        "cost_entries_day",
-        start=start,
-        end=end,
-        replicas=[hour.replica for hour in hours],
-        hours=[hour.hour_at for hour in hours],
-        models=[hour.model for hour in hours],
-        bill_units=[hour.units for hour in hours],
-        billed_microseconds=[hour.billed_microseconds for hour in hours],
-        weight_input=milli[0],
-        weight_cached=milli[1],
-        weight_output=milli[2],
-        known_at=known_at,
-    )
 
 
 def unplaced(client: Client, start: datetime, end: datetime, known_at: datetime | None = None) -> list[str]:

@@ -133,7 +133,7 @@ def test_an_empty_range_is_refused(fleet, arguments, says):
 
 
 def test_an_unknown_method_names_the_known_ones(fleet):
-    with pytest.raises(AnalyticsError, match="'wall_time'; take one of tokens"):
+    with pytest.raises(AnalyticsError, match="'wall_time'; take one of auto, tokens"):
         cost_report(fleet.client, TODAY, TOMORROW, method="wall_time")
 
 

@@ -84,13 +84,21 @@ class Fleet:
         }
         self.client.land("replicas", pa.Table.from_pylist(inventory))
         self.client.land("rate_cards", pa.Table.from_pylist([rate]))
+        # ready at once: the inventory of a day is no cold start
+        ready = [
+            {"event_id": f"{name} {day}", "occurred_at": day, "kind": "ready", "replica": name, "title": "ready"}
+            for name, _, _ in ends
+        ]
+        self.client.land("events", pa.Table.from_pylist(ready))
         if load:
             rows = [row_of(load[place], day) for place in order or range(len(load))]
             self.client.land("requests", pa.Table.from_pylist(rows))
 
-    def report(self, hours=4, weights=WEIGHTS):
+    def report(self, hours=4, weights=WEIGHTS, method="tokens"):
         day = self.day.date()
-        return cost_report(self.client, day, day + timedelta(days=1), now=self.day + hours * HOUR, weights=weights)
+        return cost_report(
+            self.client, day, day + timedelta(days=1), now=self.day + hours * HOUR, weights=weights, method=method
+        )
 
 
 def row_of(request: Request, day: datetime) -> dict:
@@ -131,9 +139,15 @@ def oracle(fleet: Fleet, end_hour: int = 4) -> dict[tuple[str, str], int]:
                 continue
             bill = int(share * gpus * fleet.price + Fraction(1, 2))
             pieces = [piece for request in fleet.load if (piece := piece_of(request, replica, hour)) is not None]
-            busy_us = min(union([span for _, span, _ in pieces]), int(share * 3_600_000_000))
-            busy = int(Fraction(bill * busy_us) / (share * 3_600_000_000) + Fraction(1, 2))
-            found["warm_idle", None] += bill - busy
+            billed_us = int(share * 3_600_000_000)
+            spans = [span for _, span, _ in pieces]
+            busy_us = min(union(spans), billed_us)
+            down = [clip(span, hour) for span in faults(fleet.load, replica, end_hour)]
+            fault_us = min(union([*spans, *down]) - union(spans), billed_us - busy_us)
+            busy = rounded(bill, busy_us, billed_us)
+            fault = rounded(bill, busy_us + fault_us, billed_us) - busy
+            found["warm_idle", None] += bill - busy - fault
+            found["fault", None] += fault
             total = sum(weight for _, _, weight in pieces)
             if not total:
                 found["unattributed", None] += busy
@@ -146,6 +160,38 @@ def oracle(fleet: Fleet, end_hour: int = 4) -> dict[tuple[str, str], int]:
     return {key: units for key, units in found.items() if units}
 
 
+def rounded(bill: int, part_us: int, whole_us: int) -> int:
+    return int(Fraction(bill * part_us, whole_us) + Fraction(1, 2))
+
+
+def clip(span, hour: int):
+    low, high = hour * 3_600_000_000, (hour + 1) * 3_600_000_000
+    return max(span[0], low), max(min(span[1], high), max(span[0], low))
+
+
+def faults(load: list[Request], replica: str, end_hour: int):
+    """From each death to the next request that is served."""
+    entered = [
+        request.started_us + request.queue_us
+        for request in load
+        if request.replica == replica
+        and request.outcome not in ("rejected", "engine_dead")
+        and request.started_us < end_hour * 3_600_000_000
+        and (request.outcome == "ok" or request.output_tokens != 0)
+    ]
+    for request in load:
+        if (
+            request.replica == replica
+            and request.outcome == "engine_dead"
+            and request.started_us < end_hour * 3_600_000_000
+        ):
+            died = request.started_us + request.length_us
+            ready = [0] if died <= 0 else []
+            back = min([at for at in entered if at >= died] + ready, default=end_hour * 3_600_000_000)
+            if died < end_hour * 3_600_000_000:
+                yield died, min(back, end_hour * 3_600_000_000)
+
+
 def piece_of(request: Request, replica: str, hour: int):
     """The part of a request in one hour of a replica: (request, (from, to), weight); None where there is none."""
     if request.replica != replica:
@@ -154,17 +200,18 @@ def piece_of(request: Request, replica: str, hour: int):
     begins = min(request.started_us + request.queue_us, ends)
     prompt = request.input_tokens or 0
     cached = min(request.cached_tokens or 0, prompt)
-    weight = (prompt - cached) * 1000 + cached * 100 + (request.output_tokens or 0) * 2000
+    weights = ((prompt - cached) * 1000, cached * 100, (request.output_tokens or 0) * 2000)
     if request.outcome == "rejected":
         begins = ends = request.started_us
-        weight = 0
+        weights = (0, 0, 0)
     low, high = hour * 3_600_000_000, (hour + 1) * 3_600_000_000
     if begins == ends:
-        return (request, (begins, ends), weight) if low <= begins < high else None
+        return (request, (begins, ends), sum(weights)) if low <= begins < high else None
     if ends <= low or begins >= high:
         return None
     left, right = max(begins, low), min(ends, high)
-    part = weight * (right - begins) // (ends - begins) - weight * (left - begins) // (ends - begins)
+    length = ends - begins
+    part = sum(weight * (right - begins) // length - weight * (left - begins) // length for weight in weights)
     return request, (left, right), part
 
 
