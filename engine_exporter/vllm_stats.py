@@ -6,11 +6,14 @@ least it can, keeps what finished, and swallows and counts whatever goes wrong.
 
 from __future__ import annotations
 
+import atexit
 import logging
 from typing import Any
 
 from engine_exporter.engine_half import FACTS, FINISHED, EngineFacts, FinishedRows
-from engine_exporter.vllm_steps import EngineLimits, EngineSteps, StepShare
+from engine_exporter.step_board import SLOTS, StepBoard, board_path
+from engine_exporter.vllm_step_stats import EngineLimits
+from engine_exporter.vllm_steps import EngineSteps, StepShare
 
 try:
     from vllm.v1.metrics.loggers import StatLoggerBase
@@ -36,7 +39,8 @@ class FleetmeterStatLogger(StatLoggerBase):  # type: ignore[misc]
     ) -> None:
         """Take vLLM's two arguments; the others are for tests."""
         self._finished = finished
-        self._steps = EngineSteps(limits_of(vllm_config))
+        limits = limits_of(vllm_config)
+        self._steps = EngineSteps(limits, board=_board(vllm_config, limits.processes, engine_index))
         facts.steps[engine_index] = self._steps
         parallel = getattr(vllm_config, "parallel_config", None)
         device = getattr(getattr(vllm_config, "device_config", None), "device_type", None)
@@ -96,6 +100,21 @@ def limits_of(vllm_config: Any) -> EngineLimits:
         asynchronous=getattr(scheduler, "async_scheduling", False) is True,
         processes=max(_count(processes), 1),
     )
+
+
+def _board(vllm_config: Any, processes: int, engine_index: int) -> StepBoard | None:
+    """Open what several API processes tell each other; without it each takes the others to be like itself."""
+    rank = getattr(getattr(vllm_config, "parallel_config", None), "_api_process_rank", None)
+    if processes < 2 or not isinstance(rank, int) or not 0 <= rank < min(processes, SLOTS):
+        return None
+    try:
+        board = StepBoard(board_path(engine_index), rank)
+    except OSError as error:
+        log.warning("fleetmeter: the API processes can't tell each other about steps (%s); shares are rougher", error)
+        return None
+    board.limit(processes)
+    atexit.register(board.close)
+    return board
 
 
 def _count(value: Any) -> int:

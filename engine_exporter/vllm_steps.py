@@ -6,7 +6,7 @@ wait, and who finished, with its times. It does not tell who was in the step. So
 a request is settled at its end against those at its first token, which its own times name to the step.
 
 Known to the step: a server with one API process. Estimated, and marked so: several API processes (each is told of its
-own requests alone; the others are counted as of the last total and taken to be like one's own), preempted requests
+own requests alone; the others tell theirs on a board, but not what they prefill), preempted requests
 (charged for as many steps as they have tokens; what their second prefill cost is shared by all), chunks of a prompt
 that is not completed in the step (the token budget less what is accounted for, unless the engine tells by
 `--enable-logging-iteration-details`), and the first step after idleness (arrival to first token, less what the front
@@ -16,16 +16,26 @@ end took before).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from engine_exporter.step_board import StepBoard
 from engine_exporter.step_history import Moment, StepHistory
 from engine_exporter.step_shares import Mark, StepShares, decode_seconds, prefill_seconds
+from engine_exporter.vllm_step_stats import (
+    NO_OUTPUT,
+    EngineLimits,
+    StepOutput,
+    StepTotals,
+    completed_span,
+    read_iteration,
+)
 
 COUNTED, ESTIMATED = "counted", "estimated"
 """How well the composition of a request's steps is known."""
 _CLOCK_SLACK_SECONDS = 0.002
+_SURPRISE_RATIO = 1.3
+"""With several API processes: a step this much longer than expected has prefilled for another process."""
 
 
 class StepShare(NamedTuple):
@@ -37,60 +47,21 @@ class StepShare(NamedTuple):
     """counted or estimated."""
 
 
-@dataclass(frozen=True, slots=True)
-class EngineLimits:
-    """What the configuration says about a step."""
-
-    batch_tokens: int | None = None
-    """Most tokens of a step (`max_num_batched_tokens`); None where unknown: chunks are not seen then."""
-    chunk_tokens: int = 0
-    """Most tokens of one chunk of a long prompt; 0 for no limit."""
-    asynchronous: bool = False
-    """A step is scheduled while the one before runs."""
-    processes: int = 1
-    """API processes that share the engine."""
-
-
-@dataclass(slots=True)
-class StepTotals:
-    """Sums over all steps that this process was told of; they only grow."""
-
-    steps_count: int = 0
-    busy_seconds: float = 0.0
-    """Time in steps. Several API processes are told of the same steps."""
-    shared_seconds: float = 0.0
-    """The part that belongs to this process's requests: it adds up over processes."""
-    decoding_count: int = 0
-    """Decoding sequences of this process, summed over steps."""
-    prefilling_count: int = 0
-    context_tokens: int = 0
-    """Context of this process's decoding sequences, summed over steps."""
-    prefill_tokens: int = 0
-    output_tokens: int = 0
-
-
-class _Step(NamedTuple):
-    """One engine step as this process was told of it; `own` are this process's requests."""
-
-    gaps: Sequence[float]
-    first_count: int
-    computed_tokens: int
-    prompt_tokens: int
-    output_tokens: int
-    slowest_ttft: float
-
-
-_NO_OUTPUT = _Step((), 0, 0, 0, 0, 0.0)
-
-
 class EngineSteps:
     """One engine, as one API process sees it. `record` is called once a step and costs a few microseconds."""
 
-    def __init__(self, limits: EngineLimits | None = None, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        limits: EngineLimits | None = None,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        board: StepBoard | None = None,
+    ) -> None:
         """Start before the first step.
 
         Args:
             limits: what the configuration says.
+            board: what the other API processes tell; None where there are none.
             now: the monotonic clock of this machine, which the engine's processes share.
         """
         self.limits = limits or EngineLimits()
@@ -98,6 +69,9 @@ class EngineSteps:
         self.totals = StepTotals()
         self.history = StepHistory()
         self._now = now
+        self._board = board
+        self._surprise = 0.0
+        """Share of late steps that took much longer than what is known of them."""
         self._at = now()
         self._idle = True
         self._uncounted: float | None = None
@@ -123,7 +97,7 @@ class EngineSteps:
         details = getattr(scheduler, "iteration_details", None)
         if details is not None and getattr(details, "is_dummy", False):
             return
-        own = _read(iteration) if iteration is not None else _NO_OUTPUT
+        own = read_iteration(iteration) if iteration is not None else NO_OUTPUT
         finished = iteration.finished_requests if iteration is not None else ()
         known = self._running
         decoding, first = len(own.gaps), own.first_count
@@ -137,13 +111,16 @@ class EngineSteps:
         if first:  # what completes its prompt was begun in the chunks before
             self._chunk_outstanding = max(self._chunk_outstanding - max(own.computed_tokens - completed, 0.0), 0.0)
         prefilling = first + partial
-        span = _span(completed, own) + chunk * (self._chunk_outstanding + chunk / 2)
-        others, other_context = self._not_own(decoding)
+        span = completed_span(completed, own) + chunk * (self._chunk_outstanding + chunk / 2)
+        others, other_context = self._not_own(now, decoding)
         n, context = decoding + others, self._own_context + other_context
         seconds, sure, busy = self._elapsed(now, own, details, n, context, prefilling, tokens, span)
         if decoding or prefilling or seconds > 0.0:
             before = self.shares.mark()
-            self.shares.step(seconds, n, context, prefilling, tokens, span, learn=sure)
+            if others and sure:
+                self._step_among_others(seconds, n, context, prefilling, tokens, span, own)
+            else:
+                self.shares.step(seconds, n, context, prefilling, tokens, span, learn=sure)
             self._count(before, own, decoding, prefilling, tokens, span, chunk, partial, seconds)
             self.history.append(Moment(self._at, self.shares.mark(), self._chunk_tokens, self._chunk_seconds, busy))
         self._chunk_outstanding = self._chunk_outstanding + chunk if partial else 0.0
@@ -153,6 +130,8 @@ class EngineSteps:
             self._leave(stats)
         if self._own <= 0:
             self._own, self._own_context = 0, 0.0
+        if self._board is not None:
+            self._board.tell(now, self._own, self._own_context)
         if scheduler is not None:
             waiting = int(getattr(scheduler, "num_waiting_reqs", 0) or 0)
             self._idle = self._running == 0 and waiting == 0
@@ -224,6 +203,8 @@ class EngineSteps:
         if at_first == 0:  # its step is older than those that are kept
             return None
         before = history[at_first - 1]
+        if self.limits.processes > 1:
+            return self._prefill_share_among(before, moment, computed, cached)
         start = history.before(scheduled)
         if self.limits.asynchronous and 0 <= start < at_first - 1 and history[start + 1].busy:
             start += 1  # the step under way when it was scheduled had been put together before
@@ -237,6 +218,14 @@ class EngineSteps:
         rest = computed - earlier
         return seconds + prefill_seconds(before.mark, moment.mark, rest, cached + earlier + rest / 2)
 
+    def _prefill_share_among(self, before: Moment, moment: Moment, computed: int, cached: int) -> float:
+        """As the one above with several processes: what did not fit into the last step was prefilled before it."""
+        chunks = moment.chunk_tokens - before.chunk_tokens
+        earlier = min(chunks, float(max(computed - 1, 0)))
+        seconds = (moment.chunk_seconds - before.chunk_seconds) * earlier / chunks if chunks > 0.0 else 0.0
+        rest = computed - earlier
+        return seconds + prefill_seconds(before.mark, moment.mark, rest, cached + earlier + rest / 2)
+
     def _partial(self, known: int, with_output: int, finished: int) -> int:
         """Requests that prefilled in this step without completing their prompt."""
         if self.limits.batch_tokens is None or self.limits.processes > 1:
@@ -245,28 +234,72 @@ class EngineSteps:
             return max(known - with_output, 0)
         return max(self._running - (with_output - finished), 0)
 
-    def _prefill(self, own: _Step, details: Any, partial: int, decoding: int) -> tuple[float, float]:
+    def _prefill(self, own: StepOutput, details: Any, partial: int, decoding: int) -> tuple[float, float]:
         """Tokens prefilled in this step in all, and those of them in chunks that completed no prompt."""
         completed = max(own.computed_tokens - self._chunk_outstanding, float(own.first_count))
         if details is not None and self.limits.processes == 1:
             tokens = float(getattr(details, "num_ctx_tokens", 0) or 0)
             return tokens, max(tokens - completed, 0.0) if partial else 0.0
         chunk = 0.0
+        if self.limits.processes > 1 and self.limits.batch_tokens is not None:
+            room = max(self.limits.batch_tokens - decoding, own.first_count)
+            return min(completed, float(room)), 0.0
         if partial and self.limits.batch_tokens is not None:
             chunk = max(self.limits.batch_tokens - decoding - completed, 0.0)
             if self.limits.chunk_tokens:
                 chunk = min(chunk, float(self.limits.chunk_tokens * partial))
         return completed + chunk, chunk
 
-    def _not_own(self, decoding: int) -> tuple[int, float]:
-        """Sequences of other API processes, and their context if it is like that of one's own."""
-        if not self._others:
+    def _not_own(self, now: float, decoding: int) -> tuple[int, float]:
+        """Sequences of other API processes, and their context; without a board as of the last total, like one's own."""
+        if self.limits.processes == 1:
             return 0, 0.0
+        if self._board is not None:
+            return self._board.others(now)
         mean = self._own_context / decoding if decoding else 0.0
         return self._others, self._others * mean
 
+    def _step_among_others(
+        self, seconds: float, n: int, context: float, prefilling: int, tokens: float, span: float, own: StepOutput
+    ) -> None:
+        """Share out a step in which other processes may have prefilled."""
+        hidden = self._prefilled_by_others(seconds, n, context, prefilling, tokens, span)
+        shares = self.shares
+        if not hidden:
+            # The last chunk of a prompt is smaller than it seems where there were others before it.
+            shares.step(seconds, n, context, prefilling, tokens, span, learn=own.computed_tokens <= tokens)
+            return
+        shares.step(seconds, n, context, prefilling + 1, tokens + hidden, span, learn=False)
+        if prefilling and own.computed_tokens <= tokens:  # to leave out the long ones would make prefill look cheap
+            shares.costs.learn(seconds, (1.0, n, context, 1.0, tokens, span))
+
+    def _prefilled_by_others(
+        self, seconds: float, n: int, context: float, prefilling: int, tokens: float, span: float
+    ) -> float:
+        """Tokens that other processes' requests must have prefilled, where a step took far longer than what is known.
+
+        Unless most steps do: then the engine has become slower, and the costs are to be learned anew.
+        """
+        expected = self.shares.expected_seconds(n, context, prefilling, tokens, span)
+        if expected is None:
+            return 0.0
+        long = seconds > _SURPRISE_RATIO * expected
+        self._surprise += 0.05 * (long - self._surprise)
+        prefill = self.shares.costs.coefficients[4]
+        if not long or self._surprise > 0.5 or prefill <= 0.0:
+            return 0.0
+        return (seconds - expected) / prefill
+
     def _elapsed(
-        self, now: float, own: _Step, details: Any, n: int, context: float, prefilling: int, tokens: float, span: float
+        self,
+        now: float,
+        own: StepOutput,
+        details: Any,
+        n: int,
+        context: float,
+        prefilling: int,
+        tokens: float,
+        span: float,
     ) -> tuple[float, bool, bool]:
         """Seconds of this step; whether to learn from them; whether it began where the last one ended."""
         last = self._at
@@ -278,17 +311,21 @@ class EngineSteps:
             return gap, self._uncounted is None, True
         self._at = max(now, last)
         since_arrival = max(own.slowest_ttft - (self._overhead or 0.0), 0.0) if own.first_count else 0.0
+        if self.limits.processes > 1:  # the steps between were others', and the wait for them is in the arrival's time
+            seconds = min(since_arrival, self._at - last)
+            expected = self.shares.expected_seconds(n, context, prefilling, tokens, span)
+            if not n:  # nobody decodes, so it was idle
+                return seconds, True, False
+            return seconds if expected is None else min(seconds, expected), False, False
         if not self._idle:
             seconds = self._at - last
-            if self._uncounted is not None:
-                self._uncounted += seconds
-                if own.first_count:
-                    seconds += max(since_arrival - self._uncounted, 0.0)
-                    self._uncounted = None
-                return seconds, False, True
-            if self.limits.processes > 1 and own.first_count:
-                seconds = min(seconds, since_arrival)
-            return seconds, own.first_count > 0, True
+            if self._uncounted is None:
+                return seconds, own.first_count > 0, True
+            self._uncounted += seconds
+            if own.first_count:
+                seconds += max(since_arrival - self._uncounted, 0.0)
+                self._uncounted = None
+            return seconds, False, True
         told = float(getattr(details, "elapsed_ms", 0.0) or 0.0) / 1000
         if told > 0.0:
             return min(told, self._at - last), True, False
@@ -296,21 +333,22 @@ class EngineSteps:
             self._uncounted = 0.0
             return 0.0, False, False
         self._uncounted = None
-        seconds = min(since_arrival, self._at - last)
-        if self.limits.processes > 1:
-            expected = self.shares.expected_seconds(n, context, prefilling, tokens, span)
-            seconds = min(seconds, expected) if expected is not None else seconds
-            return seconds, False, False
-        return seconds, True, False
+        return min(since_arrival, self._at - last), True, False
 
     def _count(
-        self, before: Mark, own: _Step, decoding: int, prefilling: int, tokens: float, span: float, chunk: float,
+        self, before: Mark, own: StepOutput, decoding: int, prefilling: int, tokens: float, span: float, chunk: float,
         partial: int, seconds: float,
     ) -> None:  # fmt: skip
         shares, totals = self.shares, self.totals
         each = shares.prefill_each - before.prefill_each
         token = shares.prefill_token - before.prefill_token
         position = shares.prefill_span - before.prefill_span
+        rest = own.computed_tokens - tokens if self.limits.processes > 1 else 0.0
+        if rest > 0.0:  # prefilled in steps before, which were seen to be long and not charged to anybody
+            self._chunk_tokens += rest
+            earlier = rest * self.shares.costs.coefficients[4] if self.shares.costs.learned else 0.0
+            self._chunk_seconds += earlier
+            totals.shared_seconds += earlier
         if chunk > 0.0:
             self._chunk_tokens += chunk
             at = self._chunk_outstanding + chunk / 2
@@ -337,28 +375,3 @@ class EngineSteps:
             self._overhead = overhead
         else:  # near the least there is: what a busy event loop adds is no part of it
             self._overhead += 0.02 * (overhead - self._overhead)
-
-
-def _read(iteration: Any) -> _Step:
-    first = getattr(iteration, "time_to_first_tokens_iter", ())
-    prompt = getattr(iteration, "prompt_token_stats", None)
-    total = int(getattr(prompt, "total", None) or getattr(iteration, "num_prompt_tokens", 0) or 0)
-    computed = getattr(prompt, "computed", None)
-    gaps = getattr(iteration, "inter_token_latencies_iter", None)
-    return _Step(
-        gaps if gaps is not None else getattr(iteration, "time_per_output_tokens_iter", ()),  # vLLM 0.11
-        len(first),
-        total if computed is None else int(computed),
-        total,
-        int(getattr(iteration, "num_generation_tokens", 0) or 0),
-        max(first) if first else 0.0,
-    )
-
-
-def _span(completed: float, own: _Step) -> float:
-    """The sum of the positions of the computed tokens, if the prompts of a step are alike."""
-    if not own.first_count:
-        return 0.0
-    cached = max(own.prompt_tokens - own.computed_tokens, 0)
-    earlier = max(own.computed_tokens - completed, 0.0)
-    return completed * (cached + earlier + completed / 2) / own.first_count

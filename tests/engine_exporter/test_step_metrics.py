@@ -5,7 +5,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from engine_exporter.engine_half import EngineFacts, FinishedRows
 from engine_exporter.step_metrics import FIELDS, register, step_points
 from engine_exporter.vllm_stats import FleetmeterStatLogger
-from engine_exporter.vllm_steps import StepTotals
+from engine_exporter.vllm_step_stats import StepTotals
 
 
 def test_the_sums_of_each_engines_steps_are_on_metrics():

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from engine_exporter.step_board import StepBoard
 from engine_exporter.step_history import Moment, StepHistory
 from engine_exporter.step_shares import Mark
-from engine_exporter.vllm_steps import COUNTED, ESTIMATED, EngineLimits, EngineSteps
+from engine_exporter.vllm_step_stats import EngineLimits
+from engine_exporter.vllm_steps import COUNTED, ESTIMATED, EngineSteps
 
 LAW = (0.018, 1e-4, 1.4e-7, 8.9e-5)
 
@@ -26,6 +28,7 @@ class Request:
     computed: int = 0
     made: int = 0
     preemptions: int = 0
+    process: int = 0
     true_seconds: float = 0.0
     share: object = None
     finished: bool = False
@@ -43,11 +46,14 @@ class Vllm:
     waiting: list = field(default_factory=list)
     running: list = field(default_factory=list)
     busy_seconds: float = 0.0
+    boards: list = field(default_factory=list)
     noise: random.Random = field(default_factory=lambda: random.Random(4))
 
     def __post_init__(self):
         self.wall = self.clock
-        self.steps = EngineSteps(self.limits, now=lambda: self.wall)
+        boards = self.boards or [None] * self.limits.processes
+        self.told = [EngineSteps(self.limits, now=lambda: self.wall, board=board) for board in boards]
+        self.steps = self.told[0]
         self.next = None
         self.done = []
 
@@ -109,39 +115,44 @@ class Vllm:
         return True
 
     def tell(self, decoding, chunks):
-        gaps, first, finished = [], [], []
-        computed = total = 0
-        late = self.transport_seconds * self.noise.uniform(1, 3)
-        self.wall = self.clock + late
+        """Each process hears of its own; the first that has something to hear, of the scheduler."""
+        self.wall = self.clock + self.transport_seconds * self.noise.uniform(1, 3)
+        before = {one: one.last for one in decoding}
         for one in decoding:
-            gaps.append(self.clock - one.last)
             one.last = self.clock
             if not self.limits.asynchronous:
                 one.made += 1
-        for one, size, at in chunks:
-            if at + size >= one.prompt:
-                first.append(self.wall - one.arrived)
-                computed, total = computed + one.prompt - one.cached, total + one.prompt
-                one.first = one.last = self.clock
-                one.made = max(one.made, 1)
-        outputs = decoding + [one for one, size, at in chunks if at + size >= one.prompt]
-        for one in outputs:
-            if one.made >= one.output:
-                self.running.remove(one)
-                self.done.append(one)
-                finished.append(self.row(one))
-        iteration = SimpleNamespace(
-            inter_token_latencies_iter=gaps, time_to_first_tokens_iter=first, num_generation_tokens=len(outputs),
-            prompt_token_stats=SimpleNamespace(computed=computed, total=total), finished_requests=finished,
-        )  # fmt: skip
+        completed = [one for one, size, at in chunks if at + size >= one.prompt]
+        for one in completed:
+            one.first = one.last = self.clock
+            one.made = max(one.made, 1)
+        finished = [one for one in decoding + completed if one.made >= one.output]
+        for one in finished:
+            self.running.remove(one)
+            self.done.append(one)
         details = SimpleNamespace(num_ctx_tokens=sum(size for _, size, _ in chunks), elapsed_ms=0.0, is_dummy=False)
         scheduler = SimpleNamespace(
             num_running_reqs=len(self.running), num_waiting_reqs=len(self.waiting),
             iteration_details=details if self.details else None,
         )  # fmt: skip
-        self.steps.record(scheduler, iteration if outputs else None)
-        for row in finished:
-            row.request.share = self.steps.share(row)
+        for process, steps in enumerate(self.told):
+            own = [one for one in decoding + completed if one.process == process]
+            if not own and (len(self.told) > 1 or scheduler is None):
+                continue
+            rows = [self.row(one) for one in finished if one.process == process]
+            firsts = [one for one in own if one in completed]
+            iteration = SimpleNamespace(
+                inter_token_latencies_iter=[self.clock - before[one] for one in own if one in before],
+                time_to_first_tokens_iter=[self.wall - one.arrived for one in firsts],
+                num_generation_tokens=len(own), finished_requests=rows,
+                prompt_token_stats=SimpleNamespace(
+                    computed=sum(one.prompt - one.cached for one in firsts), total=sum(one.prompt for one in firsts)
+                ),
+            )  # fmt: skip
+            steps.record(scheduler, iteration if own else None)
+            scheduler = None
+            for row in rows:
+                row.request.share = steps.share(row)
 
     def row(self, one):
         return SimpleNamespace(
@@ -170,7 +181,7 @@ def run_load(engine, requests=400, seed=3, rate=0.12):
                 if source.random() < rate:
                     prompt, output = (max(2, round(mean * source.lognormvariate(0, 0.5))) for mean in sizes)
                     cached = prompt // 3 // 16 * 16 if source.random() < 0.3 else 0
-                    asked.append(Request(prompt, output, cached, team))
+                    asked.append(Request(prompt, output, cached, team, process=len(asked) % len(engine.told)))
                     engine.arrive(asked[-1])
         if not engine.step():
             engine.clock += source.expovariate(1.0)
@@ -203,6 +214,44 @@ def test_what_is_inferred_is_what_the_engine_did(asynchronous, details, rate):
     assert totals.output_tokens == sum(one.made for one in requests)
     assert moved(requests) < 0.01
     assert {one.share.source for one in requests} == {COUNTED}
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize(
+    ("batch_tokens", "rate", "bound"),
+    [(8192, 0.01, 0.03), (8192, 0.12, 0.03), (2048, 0.05, 0.1)],
+    ids=["idle", "busy", "prompts longer than a step"],
+)
+def test_the_shares_of_several_processes_add_up(tmp_path, asynchronous, batch_tokens, rate, bound):
+    boards = [StepBoard(tmp_path / "board", rank) for rank in range(2)]
+    engine = Vllm(EngineLimits(batch_tokens=batch_tokens, asynchronous=asynchronous, processes=2), boards=boards)
+    requests = run_load(engine, 150 if rate < 0.1 else 400, rate=rate)
+    shared = sum(one.share.prefill_seconds + one.share.decode_seconds for one in requests)
+    added = sum(steps.totals.shared_seconds for steps in engine.told)
+    print(f"shared {shared / engine.busy_seconds:.4f}, told {added / engine.busy_seconds:.4f}, ", end="")
+    print(f"at the wrong team {moved(requests):.2%}")
+    assert shared == pytest.approx(engine.busy_seconds, rel=bound)
+    assert added == pytest.approx(engine.busy_seconds, rel=bound)
+    assert moved(requests) < bound / 2
+    assert {one.share.source for one in requests} == {ESTIMATED}
+    for board in boards:
+        board.close()
+
+
+def test_a_board_is_of_this_user_and_tells_what_is_fresh(tmp_path):
+    first, second = StepBoard(tmp_path / "board", 0), StepBoard(tmp_path / "board", 1)
+    first.tell(100.0, 3, 1500.0)
+    second.tell(100.1, 2, 800.0)
+    assert first.others(100.2) == (2, 800.0)
+    assert second.others(100.2) == (3, 1500.0)
+    assert second.others(200.0) == (0, 0.0)
+    assert (tmp_path / "board").stat().st_mode & 0o777 == 0o600
+    first.close()
+    second.close()
+    assert not (tmp_path / "board").exists()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError):
+        StepBoard(tmp_path / "link", 0)
 
 
 def test_a_request_alone_gets_all_of_its_steps():
