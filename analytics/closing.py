@@ -146,7 +146,9 @@ def new_entries(
     """Compute days anew; return what differs from the ledger, what is missing or doubtful, and the currency."""
     parts, findings, currencies = [], [], set()
     for start_day, end_day in spans:
-        report = cost_report(client, start_day, end_day, method=method, weights=weights, known_at=now)
+        report = cost_report(
+            client, start_day, end_day, method=method, weights=weights, known_at=now, by=("adapter", "api_key_hash")
+        )
         standing = ask(client, "ledger_standing_key", start=start_day, end=end_day, as_of=None)
         if report.bill_units or not report.entries.is_empty():
             currencies.add(report.currency)

@@ -23,6 +23,7 @@ GENESIS = "0" * 64
 ENTRY_FIELDS = (
     "entry_id", "corrects", "day", "replica", "model", "adapter", "bucket", "team", "app", "api_key_hash", "method",
     "currency", "amount_units", "requests_count", "input_tokens", "cached_tokens", "output_tokens",
+    "input_units", "cached_units", "output_units", "saved_units",
 )  # fmt: skip
 CLOSE_FIELDS = (
     "close_number", "close_id", "kind", "start_day", "end_day", "closed_at", "known_at", "currency", "amount_units",

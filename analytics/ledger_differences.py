@@ -9,7 +9,10 @@ if TYPE_CHECKING:
 
 KEYS = ("day", "replica", "model", "adapter", "bucket", "team", "app", "api_key_hash", "method", "currency")
 """What tells entries apart."""
-MEASURES = ("amount_units", "requests_count", "input_tokens", "cached_tokens", "output_tokens")
+MEASURES = (
+    "amount_units", "requests_count", "input_tokens", "cached_tokens", "output_tokens", "input_units", "cached_units",
+    "output_units", "saved_units",
+)  # fmt: skip
 """What entries hold and corrections net."""
 
 
@@ -17,7 +20,8 @@ def differences(computed: pl.DataFrame, standing: pl.DataFrame, *, currency: str
     """Return the entries that make what stands into what was computed.
 
     Args:
-        computed: entries of a cost report; a key that it does not have is null in all of them, `method` is the given.
+        computed: entries of a cost report; a key that it does not have is null in all of them (`method`: the given),
+            a measure 0.
         standing: one row per key with the sums of the ledger's entries and `entry_id`, the first of them.
         currency: ISO 4217 code of the computed amounts.
         method: their method, where they do not say it themselves.
@@ -33,7 +37,12 @@ def differences(computed: pl.DataFrame, standing: pl.DataFrame, *, currency: str
         pl.col(name) if name in computed.columns else defaults.get(name, pl.lit(None, dtype=pl.String)).alias(name)
         for name in KEYS
     ]
-    now = computed.select(*columns, *MEASURES).group_by(KEYS).agg(pl.col(MEASURES).sum())
+    measures = [pl.col(name) if name in computed.columns else pl.lit(0).alias(name) for name in MEASURES]
+    now = (
+        computed.select(*columns, *(measure.cast(pl.Int64) for measure in measures))
+        .group_by(KEYS)
+        .agg(pl.col(MEASURES).sum())
+    )
     before = standing.with_columns(pl.col(MEASURES).neg())
     together = pl.concat(
         [now.with_columns(entry_id=pl.lit(None, dtype=pl.String)), before.select([*now.columns, "entry_id"])]

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Close although something is missing from the bill or doubtful; it is noted.",
 )
-@click.option("--method", default="tokens", show_default=True, help="How busy time is shared among requests.")
+@click.option(
+    "--method", default="auto", show_default=True, help="How busy time is shared among requests (docs/cost-methods.md)."
+)
 @answers.now_option
 @answers.format_option
 @click.pass_context
@@ -90,8 +92,8 @@ def close_range(
     if not found and (correct or not whole_month):
         click.echo(f"{said(start_day, end_day)} is closed already, and nothing has changed since", err=True)
         return 0
-    for one in found:
-        click.echo(f"{one.day}: {one.says}", err=True)
+    for line in grouped(found):
+        click.echo(line, err=True)
     kind = "correction" if correct else "month" if whole_month else "days"
     done = close_days(client, start_day, end_day, kind=kind, days=[one.day for one in found], now=now, **how)
     tell(done, output)
@@ -109,14 +111,25 @@ def already(frozen: dict[str, Any], found: list[DayNews]) -> int:
         click.echo("nothing has changed since", err=True)
         return 1
     click.echo(f"since then {len(found)} of its days {'has' if len(found) == 1 else 'have'} changed:", err=True)
-    for one in found:
-        click.echo(f"  {one.day}: {one.says}", err=True)
+    for line in grouped(found):
+        click.echo(f"  {line}", err=True)
     click.echo(
         f"write the difference as correction entries: "
         f"fleetmeter cost close --month {frozen['start_day']:%Y-%m} --correct",
         err=True,
     )
     return 1
+
+
+def grouped(found: list[DayNews]) -> list[str]:
+    """Write news in lines; days that follow each other with the same news are one."""
+    spans: list[tuple[date, date, str]] = []
+    for one in found:
+        if spans and spans[-1][2] == one.says and spans[-1][1] + timedelta(days=1) == one.day:
+            spans[-1] = (spans[-1][0], one.day, one.says)
+        else:
+            spans.append((one.day, one.day, one.says))
+    return [f"{first if first == last else f'{first} to {last}'}: {says}" for first, last, says in spans]
 
 
 def said(start_day: date, end_day: date) -> str:

@@ -14,8 +14,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("analytics.cost_commands.report:report", "Tell what every team's tokens cost."),
     "close": ("analytics.cost_commands.close:close", "Freeze a month in the ledger, or correct it."),
     "verify": ("analytics.cost_commands.verify:verify", "Check that the ledger is as it was written."),
-    "rates": ("analytics.cost_commands.rates:rates", "Prices of GPUs."),
+    "rates": ("analytics.cost_commands.rates:rates", "Prices of GPUs, and what APIs list for tokens."),
     "budget": ("analytics.cost_commands.budget:budget", "Budgets of teams."),
+    "invoice": ("analytics.cost_commands.invoice:invoice", "Bills that providers sent."),
     "load": ("analytics.cost_commands.load:load", "Load inventory, prices, invoices or budgets from a CSV."),
 }
 

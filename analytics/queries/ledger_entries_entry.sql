@@ -20,6 +20,10 @@ SELECT
     ledger_entries.input_tokens,
     ledger_entries.cached_tokens,
     ledger_entries.output_tokens,
+    ledger_entries.input_units,
+    ledger_entries.cached_units,
+    ledger_entries.output_units,
+    ledger_entries.saved_units,
     ledger_entries.entry_hash
 FROM ledger_entries
 INNER JOIN ledger_closes ON ledger_entries.close_id = ledger_closes.close_id

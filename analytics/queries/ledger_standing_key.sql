@@ -16,6 +16,10 @@ SELECT
     sum(input_tokens)::BIGINT AS input_tokens,
     sum(cached_tokens)::BIGINT AS cached_tokens,
     sum(output_tokens)::BIGINT AS output_tokens,
+    sum(input_units)::BIGINT AS input_units,
+    sum(cached_units)::BIGINT AS cached_units,
+    sum(output_units)::BIGINT AS output_units,
+    sum(saved_units)::BIGINT AS saved_units,
     arg_min(entry_id, close_number::BIGINT * 1000000000000 + entry_number) AS entry_id
 FROM (
     SELECT ledger_entries.* EXCLUDE (close_id), ledger_closes.close_number

@@ -61,13 +61,17 @@ CREATE TABLE ledger_entries (
     team VARCHAR,
     app VARCHAR,
     api_key_hash VARCHAR,
-    method VARCHAR NOT NULL,
+    method VARCHAR,
     currency VARCHAR NOT NULL,
     amount_units BIGINT NOT NULL,
     requests_count BIGINT NOT NULL,
     input_tokens BIGINT NOT NULL,
     cached_tokens BIGINT NOT NULL,
     output_tokens BIGINT NOT NULL,
+    input_units BIGINT NOT NULL,
+    cached_units BIGINT NOT NULL,
+    output_units BIGINT NOT NULL,
+    saved_units BIGINT NOT NULL,
     entry_hash VARCHAR NOT NULL,
     PRIMARY KEY (close_id, entry_number)
 );
@@ -83,13 +87,17 @@ COMMENT ON COLUMN ledger_entries.bucket IS 'request, warm_idle, cold_start, wast
 COMMENT ON COLUMN ledger_entries.team IS 'The team charged; null where no team is. Source: the ledger.';
 COMMENT ON COLUMN ledger_entries.app IS 'The application of that team. Source: the ledger.';
 COMMENT ON COLUMN ledger_entries.api_key_hash IS 'Salted hash of the API key. Source: the ledger.';
-COMMENT ON COLUMN ledger_entries.method IS 'How the amount was found, e.g. tokens. Source: the ledger.';
+COMMENT ON COLUMN ledger_entries.method IS 'How the amount was found, e.g. tokens; null where no request is charged. Source: the ledger.';
 COMMENT ON COLUMN ledger_entries.currency IS 'ISO 4217 code. Source: the ledger.';
 COMMENT ON COLUMN ledger_entries.amount_units IS 'The amount; a correction may be negative. Unit: 1e-9 of the currency. Source: the ledger.';
 COMMENT ON COLUMN ledger_entries.requests_count IS 'Requests; a correction holds the difference. Unit: requests. Source: the ledger.';
 COMMENT ON COLUMN ledger_entries.input_tokens IS 'Prompt tokens, cached ones included. Unit: tokens. Source: the ledger.';
 COMMENT ON COLUMN ledger_entries.cached_tokens IS 'Prompt tokens read from the prefix cache. Unit: tokens. Source: the ledger.';
 COMMENT ON COLUMN ledger_entries.output_tokens IS 'Generated tokens. Unit: tokens. Source: the ledger.';
+COMMENT ON COLUMN ledger_entries.input_units IS 'The part of the amount that is computed prompt tokens. Unit: 1e-9 of the currency. Source: the ledger.';
+COMMENT ON COLUMN ledger_entries.cached_units IS 'The part of the amount that is cached prompt tokens. Unit: 1e-9 of the currency. Source: the ledger.';
+COMMENT ON COLUMN ledger_entries.output_units IS 'The part of the amount that is generated tokens. Unit: 1e-9 of the currency. Source: the ledger.';
+COMMENT ON COLUMN ledger_entries.saved_units IS 'What the cached tokens would have cost beyond that; no part of the amount. Unit: 1e-9 of the currency. Source: the ledger.';
 COMMENT ON COLUMN ledger_entries.entry_hash IS 'SHA-256 of the row and of the hash before it (docs/cost.md). Source: the ledger.';
 COMMENT ON TABLE ledger_entries IS 'one amount that one close put into one bucket, or by which it corrected an earlier entry';
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from analytics.book_files import read_book
+from analytics.books import load_book
 from analytics.errors import AnalyticsError
 from collector.client import FileClient
 
@@ -29,13 +30,13 @@ def test_a_file_is_loaded_once(cli, tmp_path: Path, table: str, text: str) -> No
     first, second = (cli("cost", "load", table, file, "--db", db) for _ in range(2))
     count = text.count("\n") - 1
     assert (first.code, second.code) == (0, 0), first.err
-    assert f"{count} rows read, {count} new" in first.out + first.err
-    assert f"{count} rows read, 0 new" in second.out + second.err
+    assert f"read, {count} new" in first.out + first.err
+    assert f"read, 0 new, {count} there already" in second.out + second.err
 
 
 def test_prices_are_exact_and_times_are_utc(tmp_path: Path) -> None:
     client = FileClient(tmp_path / "f.duckdb", write=True)
-    client.land("rate_cards", read_book("rate_cards", written(tmp_path, RATES)))
+    load_book(client, "rate_cards", read_book("rate_cards", written(tmp_path, RATES)), now=datetime(2026, 11, 2))
     rows = client.query("SELECT rate_id, provider, currency, gpu_hour_units, valid_from FROM rate_cards ORDER BY 1")
     client.close()
     first, second = rows.to_pylist()

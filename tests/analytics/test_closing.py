@@ -1,0 +1,251 @@
+"""Closing a month as a finance person does it: what is frozen or refused, how corrections net, what verify finds."""
+
+import json
+from contextlib import closing
+from datetime import datetime, timedelta
+
+import duckdb
+import pytest
+
+DAY = timedelta(days=1)
+BEGINS = datetime(2026, 10, 1)
+CLOSED = datetime(2026, 11, 1, 9)
+
+
+@pytest.fixture
+def october(store):
+    """Two teams on one replica in October at 2 USD/h; each works for one hour of the first two days."""
+    known = {"known_from": BEGINS}
+    store.rows(
+        "rate_cards",
+        {
+            "rate_id": "a",
+            "gpu_type": "H100",
+            "currency": "USD",
+            "gpu_hour_units": 2 * 10**9,
+            "valid_from": BEGINS,
+            **known,
+        },
+    )
+    store.rows(
+        "replicas", {"replica": "r", "valid_from": BEGINS, "gpu_type": "H100", "gpu_count": 1, "model": "m", **known}
+    )
+    for day in range(2):
+        began = BEGINS + day * DAY + timedelta(hours=10)
+        store.requests(
+            *({"team": team, "output_tokens": tokens} for team, tokens in (("x", 300), ("y", 100))),
+            started_at=began, ended_at=began + timedelta(hours=1), received_at=began + timedelta(hours=2), replica="r",
+            model="m",
+        )  # fmt: skip
+    return store
+
+
+@pytest.fixture
+def cost(store, cli, tmp_path):
+    """Run `fleetmeter cost …` on the store's file at a time."""
+
+    def run(*words, now=CLOSED):
+        store.client.close()
+        timed = ["--now", now.isoformat()] if words[0] in ("close", "report", "explain") else []
+        ran = cli("cost", *words, "--db", str(tmp_path / "fleet.duckdb"), *timed)
+        from collector.client import FileClient
+
+        store.client = FileClient(tmp_path / "fleet.duckdb", write=True)
+        return ran
+
+    return run
+
+
+def late(store, *, received=CLOSED + timedelta(hours=1), team="z", tokens=400):
+    began = BEGINS + timedelta(hours=10)
+    store.requests(
+        {"team": team, "output_tokens": tokens, "started_at": began, "ended_at": began + timedelta(hours=1)},
+        received_at=received, replica="r", model="m",
+    )  # fmt: skip
+
+
+def test_a_month_closes_to_its_bill(october, cost):
+    ran = cost("close", "--month", "2026-10", "--format", "json")
+    assert ran.code == 0, ran.err
+    (row,) = json.loads(ran.out)
+    assert row["kind"] == "month"
+    assert row["bill_units"] == row["changed_units"] == 31 * 24 * 2 * 10**9
+    verified = cost("verify")
+    assert verified.code == 0
+    assert "as it was written" in verified.err
+
+
+def test_a_month_closed_twice_is_a_finding(october, cost):
+    cost("close", "--month", "2026-10")
+    ran = cost("close", "--month", "2026-10", now=CLOSED + DAY)
+    assert (ran.code, ran.out) == (1, "")
+    assert "2026-10 was closed on 2026-11-01 09:00 UTC (close 1) and stays as it is" in ran.err
+    assert "nothing has changed since" in ran.err
+
+
+def test_a_month_that_is_not_over_can_not_be_closed(october, cost):
+    ran = cost("close", "--month", "2026-10", now=datetime(2026, 10, 31, 23))
+    assert ran.code == 2
+    assert "2026-10 is not over" in ran.err
+
+
+def test_nothing_named_or_both_is_a_usage_error(october, cost):
+    assert cost("close").code == 2
+    assert cost("close", "--month", "2026-10", "--day", "2026-10-01").code == 2
+
+
+def test_a_close_before_the_last_one_is_refused(october, cost):
+    cost("close", "--day", "2026-10-01")
+    ran = cost("close", "--day", "2026-10-02", now=CLOSED - DAY)
+    assert ran.code == 2
+    assert "would lie before it" in ran.err
+
+
+def test_days_closed_one_by_one_leave_little_for_the_month(october, cost):
+    for day in range(3):
+        assert cost("close", "--day", f"2026-10-0{day + 1}", now=CLOSED + day * timedelta(minutes=1)).code == 0
+    again = cost("close", "--day", "2026-10-01", now=CLOSED + timedelta(hours=1))
+    assert (again.code, again.out) == (0, "")
+    assert "closed already, and nothing has changed since" in again.err
+    month = cost("close", "--month", "2026-10", "--format", "json", now=CLOSED + timedelta(hours=2))
+    assert month.err.startswith("2026-10-04 to 2026-10-31: not closed yet")
+    (row,) = json.loads(month.out)
+    assert row["bill_units"] == 31 * 24 * 2 * 10**9
+    assert row["changed_units"] == 28 * 24 * 2 * 10**9
+
+
+def test_late_requests_are_told_and_corrected_and_the_bill_stays(october, cost):
+    cost("close", "--month", "2026-10")
+    late(october)
+    told = cost("close", "--month", "2026-10", now=CLOSED + DAY)
+    assert told.code == 1
+    assert "2026-10-01: 1 request came since" in told.err
+    assert "fleetmeter cost close --month 2026-10 --correct" in told.err
+    ran = cost("close", "--month", "2026-10", "--correct", "--format", "json", now=CLOSED + DAY)
+    assert ran.code == 0, ran.err
+    (row,) = json.loads(ran.out)
+    assert (row["kind"], row["changed_units"]) == ("correction", 0)
+    assert row["corrections_count"] == 2  # x and y pay less; z is an amount of its own
+    assert row["entries_count"] == 3
+    once_more = cost("close", "--month", "2026-10", "--correct", now=CLOSED + 2 * DAY)
+    assert (once_more.code, once_more.out) == (0, "")
+    assert cost("verify").code == 0
+
+
+def test_a_restated_rate_after_the_close_nets_to_the_new_bill(october, cost, tmp_path):
+    cost("close", "--month", "2026-10")
+    file = tmp_path / "rates.csv"
+    file.write_text("gpu_type,usd_per_gpu_hour,valid_from,known_from\nH100,1.5,2026-10-01,2026-11-02\n")
+    assert cost("rates", "load", str(file)).code == 1
+    loaded = cost("rates", "load", str(file), "--restate")
+    assert loaded.code == 0
+    assert "frozen months that this may change: 2026-10" in loaded.err
+    ran = cost("close", "--month", "2026-10", "--correct", "--format", "json", now=CLOSED + 3 * DAY)
+    (row,) = json.loads(ran.out)
+    assert row["bill_units"] == 31 * 24 * 15 * 10**8
+    assert row["changed_units"] == -31 * 24 * 5 * 10**8
+    assert "its bill changed by -12.00" in ran.err
+    assert cost("verify").code == 0
+
+
+def test_a_bill_that_lacks_a_price_is_not_closed_unless_that_is_accepted(october, cost):
+    october.rows(
+        "replicas",
+        {
+            "replica": "s",
+            "valid_from": BEGINS,
+            "valid_to": BEGINS + DAY,
+            "gpu_type": "B200",
+            "gpu_count": 8,
+            "known_from": BEGINS,
+        },
+    )
+    ran = cost("close", "--month", "2026-10")
+    assert (ran.code, ran.out) == (1, "")
+    assert "B200 of replica s: no rate" in ran.err and "--accept-findings" in ran.err
+    assert cost("verify", "--format", "json").out == ""
+    assert cost("close", "--month", "2026-10", "--accept-findings").code == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"replica": "ghost"}, "replica ghost: 1 request, but no row in the inventory"),
+        ({"started_at": BEGINS + timedelta(hours=20)}, "1 started over five minutes after they were received"),
+        ({"trace_id": f"{1:032x}"}, "1 request reported twice"),
+    ],
+)
+def test_doubtful_requests_are_told_before_a_close(october, cost, row, says):
+    began = BEGINS + timedelta(hours=10)
+    october.requests(
+        {"started_at": began, "received_at": began + timedelta(hours=2), "replica": "r", "team": "x", **row}
+    )
+    ran = cost("close", "--day", "2026-10-01")
+    assert ran.code == 1
+    assert says in ran.err
+
+
+def test_a_request_landed_twice_is_one_request(october, cost):
+    again = {
+        "trace_id": "a" * 32,
+        "span_id": "b" * 16,
+        "started_at": BEGINS + timedelta(hours=10),
+        "replica": "r",
+        "team": "x",
+        "output_tokens": 7,
+    }
+    october.requests(again, again)
+    october.requests(again)
+    from analytics.cost import cost_report
+
+    report = cost_report(october.client, BEGINS.date(), (BEGINS + DAY).date())
+    assert report.entries["requests_count"].sum() == 3
+    assert report.bill_units == 48 * 10**9
+
+
+def test_another_currency_than_the_ledgers_is_refused(october, cost):
+    cost("close", "--month", "2026-10")
+    october.rows(
+        "rate_cards",
+        {
+            "rate_id": "b",
+            "gpu_type": "H100",
+            "currency": "EUR",
+            "gpu_hour_units": 10**9,
+            "valid_from": BEGINS,
+            "known_from": CLOSED + DAY,
+        },
+    )
+    ran = cost("close", "--month", "2026-10", "--correct", now=CLOSED + 2 * DAY)
+    assert ran.code == 2
+    assert "EUR and USD; amounts are not converted" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("sql", "says"),
+    [
+        ("UPDATE ledger_entries SET amount_units = amount_units + 1 WHERE entry_id = '1-2'", "entry 1-2 was changed"),
+        ("UPDATE ledger_entries SET team = 'y' WHERE entry_id = '1-1'", "entry 1-1 was changed"),
+        ("DELETE FROM ledger_entries WHERE entry_id = '1-2'", "entry 2 is missing"),
+        ("UPDATE ledger_closes SET method = 'guess' WHERE close_number = 1", "its own row was changed"),
+        ("DELETE FROM ledger_closes WHERE close_number = 1", "close 1 before it is missing"),
+    ],
+)
+def test_whoever_changes_the_ledger_is_found_out(october, cost, tmp_path, sql, says):
+    cost("close", "--day", "2026-10-01")
+    cost("close", "--day", "2026-10-02", now=CLOSED + DAY)
+    october.client.close()
+    with closing(duckdb.connect(str(tmp_path / "fleet.duckdb"))) as connection:
+        connection.execute(sql)
+    ran = cost("verify")
+    assert ran.code == 1
+    assert says in ran.err
+
+
+def test_a_hash_written_down_proves_that_nothing_was_cut_off(october, cost):
+    ran = cost("close", "--month", "2026-10", "--format", "json")
+    (row,) = json.loads(ran.out)
+    assert cost("verify", "--head", row["hash"]).code == 0
+    lost = cost("verify", "--head", "0123abcd")
+    assert lost.code == 1
+    assert "no close has the hash 0123abcd" in lost.err
