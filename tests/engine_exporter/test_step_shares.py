@@ -68,6 +68,9 @@ class Engine:
         parts += [(one, sequence + context * (one.prompt + one.made)) for one in decoding]
         parts += [(one, prefill_step / len(chunks) + size * (prefill + attention * at)) for one, size, at in chunks]
         total = sum(part for _, part in parts)
+        if not total:  # the costs say nothing of such a step
+            parts = [(one, 1.0) for one in decoding + [one for one, _, _ in chunks]]
+            total = len(parts)
         for one, part in parts:
             one.reference += part * seconds / total
 
