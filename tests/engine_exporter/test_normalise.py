@@ -38,6 +38,11 @@ def test_every_page_says_where_it_comes_from(file):
 
 EXPECTED = {
     "vllm_0_32_busy": {"infer.engine.requests_running": 6, "infer.engine.requests_waiting": 8},
+    "vllm_0_32_saturated": {
+        "infer.engine.kv_cache_usage_ratio": 0.9798657718120806,
+        "infer.engine.requests_waiting": 8,
+        "infer.engine.preemptions": 15,
+    },
     "vllm_0_32_end": {
         "infer.engine.input_tokens": 174_934,
         "infer.engine.cached_tokens": 91_840,
