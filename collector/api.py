@@ -57,7 +57,14 @@ TEXT_BODY = {"requestBody": {"required": True, "content": {"text/plain": {"schem
 OTLP_PATHS: dict[str, Any] = {
     f"/v1/{kind}": {
         "post": {
-            "summary": f"OTLP/HTTP {kind}: protobuf or JSON, plain or gzip",
+            "summary": f"OTLP/HTTP {kind}: protobuf or JSON, plain or compressed",
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/x-protobuf": {"schema": {"type": "string", "format": "binary"}},
+                    "application/json": {"schema": {"type": "object"}},
+                },
+            },
             "responses": {
                 "200": {"description": "durable; partial_success says what became no row"},
                 "400": {"description": "not OTLP: do not send it again"},
@@ -71,6 +78,24 @@ OTLP_PATHS: dict[str, Any] = {
         }
     }
     for kind in ("traces", "metrics", "logs")
+}
+REMOTE_WRITE_PATH: dict[str, Any] = {
+    "/api/v1/write": {
+        "post": {
+            "summary": "Prometheus remote write 1.0 and 2.0",
+            "requestBody": {
+                "required": True,
+                "content": {"application/x-protobuf": {"schema": {"type": "string", "format": "binary"}}},
+            },
+            "responses": {
+                "204": {"description": "durable"},
+                "400": {"description": "no remote write, or some series of it were left out: do not send it again"},
+                "415": {"description": "an unknown version or encoding"},
+                "429": {"description": "over the token's quota: try again after Retry-After seconds"},
+                "503": {"description": "full or stopping: try again after Retry-After seconds"},
+            },
+        }
+    }
 }
 
 
@@ -220,7 +245,7 @@ def build_api(api: Api) -> FastAPI:
     app.add_exception_handler(CollectorError, refuse)
     app.add_exception_handler(HTTPException, refuse_route)
     app.add_exception_handler(RequestValidationError, refuse_request)
-    app.openapi_schema = {**app.openapi(), "paths": {**OTLP_PATHS, **app.openapi()["paths"]}}
+    app.openapi_schema = {**app.openapi(), "paths": {**OTLP_PATHS, **REMOTE_WRITE_PATH, **app.openapi()["paths"]}}
     return app
 
 
