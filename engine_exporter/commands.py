@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label laid on every point.")
 @click.option("--interval", "interval_seconds", type=click.FloatRange(min=0.1), help="Seconds between two reads.")
 @click.option("--gpu/--no-gpu", default=None, help="Whether to read this host's GPUs by NVML.")
+@click.option(
+    "--kv-events", multiple=True, metavar="ADDRESS", help="Listen to vLLM's KV-cache events, e.g. at tcp://*:5557."
+)
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the sidecar's own /metrics.")
 @click.option("--once", is_flag=True, help="Read and send once, then end: 0 where all was read and sent, else 3.")
 @click.pass_context
@@ -35,6 +38,7 @@ def export(
     labels: tuple[str, ...],
     interval_seconds: float | None,
     gpu: bool | None,
+    kv_events: tuple[str, ...],
     port: int | None,
     once: bool,
 ) -> int | None:
@@ -54,12 +58,13 @@ def export(
         labels=_labels(labels),
         scrape_interval_seconds=interval_seconds,
         gpu=gpu,
+        kv_events=kv_events or None,
         port=port,
     )
     from engine_exporter.sidecar_loop import run_once, run_until_stopped
 
     gpus = _gpus(config)
-    if not config.targets and config.targets_file is None and gpus is None:
+    if not config.targets and config.targets_file is None and gpus is None and not config.kv_events:
         raise ExporterError("nothing to read: name an engine with --target http://127.0.0.1:8000/metrics")
     try:
         return run_once(config, gpus) if once else run_until_stopped(config, gpus)

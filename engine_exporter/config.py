@@ -141,9 +141,20 @@ class ExporterConfig(BaseModel):
         default=64 * 2**20, ge=2**20, description="Sidecar: compressed telemetry kept while the collector is away."
     )
     host: str = Field(default="127.0.0.1", description="Address on which the sidecar serves its own /metrics.")
+    kv_events: tuple[str, ...] = Field(
+        default=(),
+        description="Sidecar: ZeroMQ addresses for vLLM's KV-cache events; one with a * is listened at, others called.",
+    )
+    kv_events_topic: str = Field(default="", description="Sidecar: the topic of KV-cache events, as vLLM is told it.")
+    kv_team_session: bool = Field(
+        default=False,
+        description="Tell the engine the team as X-Session-ID, so that KV-cache events name it; replaces a client's.",
+    )
     port: int = Field(default=9400, ge=1, le=65535, description="Port of the sidecar's own /metrics.")
 
-    @field_validator("identity_precedence", "trusted_peers", "jwt_algorithms", "label_teams", "targets", mode="before")
+    @field_validator(
+        "identity_precedence", "trusted_peers", "jwt_algorithms", "label_teams", "targets", "kv_events", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         """Take `a,b` from the environment for a list."""

@@ -203,3 +203,39 @@ class KvSubscriber:
                 self._events.take(int.from_bytes(parts[1], "big"), parts[2], self.source)
             else:
                 self._events.unreadable_count += 1
+
+
+class KvListener:
+    """The subscribers of a process, and what they add up to."""
+
+    def __init__(self, endpoints: tuple[str, ...], topic: str = "") -> None:
+        """Open and start one subscriber an address.
+
+        Args:
+            endpoints: ZeroMQ addresses; where there are several, their names tell their engines apart.
+            topic: only events of this topic.
+
+        Raises:
+            ExporterError: pyzmq is not installed, or an address can't be used.
+        """
+        self.events = KvEvents()
+        self._subscribers: list[KvSubscriber] = []
+        try:
+            for endpoint in endpoints:
+                source = endpoint.partition("://")[2] if len(endpoints) > 1 else ""
+                self._subscribers.append(KvSubscriber(endpoint, self.events, topic=topic, source=source))
+        except ExporterError:
+            self.close()
+            raise
+        for subscriber in self._subscribers:
+            subscriber.start()
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, ports included."""
+        return [subscriber.address for subscriber in self._subscribers]
+
+    def close(self) -> None:
+        """Stop listening."""
+        for subscriber in self._subscribers:
+            subscriber.stop()

@@ -9,7 +9,7 @@ from typing import Any
 from engine_exporter.api_keys import ApiKeys
 from engine_exporter.config import ExporterConfig
 from engine_exporter.http_half import HttpHalf
-from engine_exporter.identity import NOBODY, TEXT_LIMIT, Identity, Source, clean_header
+from engine_exporter.identity import NOBODY, TEXT_LIMIT, Identity, Source, clean_header, settle
 from engine_exporter.jwt_claims import JwtClaims, looks_like_token
 from engine_exporter.semconv import Mode, Trust
 from engine_exporter.trace_context import parse_traceparent, traceparent, tracestate
@@ -31,6 +31,8 @@ class HeaderRules:
     unless they are believed; the secret always."""
     peers: TrustedPeers
     token_in_authorization: bool = True
+    session_precedence: tuple[Source, ...] = ()
+    """Who says which team X-Session-ID carries to the engine; empty: the header stays as the client sent it."""
 
 
 def header_rules(config: ExporterConfig) -> HeaderRules:
@@ -49,6 +51,9 @@ def header_rules(config: ExporterConfig) -> HeaderRules:
         {name: what for name, what in lower.items() if name != b"authorization"},
         TrustedPeers(config.trusted_peers, secret.get_secret_value() if secret else None, config.trust_any_peer),
         config.jwt_header.lower() == "authorization",
+        tuple(source for source in config.identity_precedence if source is not Source.BODY)
+        if config.kv_team_session
+        else (),
     )
 
 
@@ -96,6 +101,15 @@ def take_headers(
         http.claims[Source.JWT] = tokens.identify(token)
         key = b"" if token is key else key
     http.claims[Source.API_KEY] = keys.identify(key or other_key)
+    return _with_team_session(kept, http, rules.session_precedence) if rules.session_precedence else kept
+
+
+def _with_team_session(kept: list[Header], http: HttpHalf, precedence: tuple[Source, ...]) -> list[Header]:
+    """Let the engine's KV-cache events name the team; what a client says of itself there is not for them."""
+    team = settle([(source, http.claims.get(source)) for source in precedence]).team
+    kept = [header for header in kept if header[0] != b"x-session-id"]
+    if team is not None:
+        kept.append((b"x-session-id", team.encode("latin-1", errors="replace")))
     return kept
 
 

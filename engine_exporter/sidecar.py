@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from engine_exporter.errors import ExporterError, UnreachableError
 from engine_exporter.fetching import fetch_text, send_compressed
 from engine_exporter.gpu_pages import LatchedXids, samples_of
 from engine_exporter.gpu_sample import GpuSample
+from engine_exporter.kv_residency import KvPoint
 from engine_exporter.normalise import Page, normalise
 from engine_exporter.otlp_metrics import MetricMessage, add_gpus, add_page
 from engine_exporter.page_text import read_page
@@ -66,6 +67,7 @@ class Sidecar:
 
     config: ExporterConfig
     sample_gpus: Callable[[], list[GpuSample]] | None = None
+    kv_points: Callable[[], Iterable[KvPoint]] | None = None
     fetch: Callable[[str, float], str] = fetch_text
     send: Callable[[str, bytes, str | None], None] = send_compressed
     unix_ns: Callable[[], int] = time.time_ns
@@ -122,6 +124,7 @@ class Sidecar:
             self._finish(message, target, up, at_unix_ns)
             done.points_count += message.points_count
         done.points_count += self._add_own_gpus(at_unix_ns)
+        done.points_count += self._add_kv(at_unix_ns)
         self._send_waiting(done)
         done.waiting_count = len(self.waiting)
         return done
@@ -213,6 +216,16 @@ class Sidecar:
             return 0
         message = MetricMessage(self._resource(), at_unix_ns)
         add_gpus(message, self.sample_gpus(), self.config.labels)
+        if message.points_count:
+            self.waiting.put(message.serialize())
+        return message.points_count
+
+    def _add_kv(self, at_unix_ns: int) -> int:
+        if self.kv_points is None:
+            return 0
+        message = MetricMessage(self._resource(), at_unix_ns)
+        for point in self.kv_points():
+            message.number(point.name, point.value, {**point.labels, **self.config.labels})
         if message.points_count:
             self.waiting.put(message.serialize())
         return message.points_count

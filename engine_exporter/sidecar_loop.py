@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 from prometheus_client import CollectorRegistry, start_http_server
@@ -16,6 +17,9 @@ from engine_exporter.config import ExporterConfig
 from engine_exporter.errors import ExporterError
 from engine_exporter.gpus import Gpus
 from engine_exporter.sidecar import Round, Sidecar
+
+if TYPE_CHECKING:
+    from engine_exporter.kv_events import KvListener
 
 FIRST_LOOK_SECONDS = 0.2
 """Between the two looks at the GPUs that a single round takes."""
@@ -57,9 +61,26 @@ class SidecarMetrics(Collector):
         yield up
 
 
-def make(config: ExporterConfig, gpus: Gpus | None) -> Sidecar:
+def make(config: ExporterConfig, gpus: Gpus | None, kv: KvListener | None = None) -> Sidecar:
     """Build the real sidecar."""
-    return Sidecar(config, sample_gpus=gpus.sample if gpus is not None else None)
+    return Sidecar(
+        config,
+        sample_gpus=gpus.sample if gpus is not None else None,
+        kv_points=kv.events.points if kv is not None else None,
+    )
+
+
+def listen(config: ExporterConfig) -> KvListener | None:
+    """Listen to KV-cache events where there are addresses for it.
+
+    Raises:
+        ExporterError: pyzmq is missing, or an address can't be used.
+    """
+    if not config.kv_events:
+        return None
+    from engine_exporter.kv_events import KvListener
+
+    return KvListener(config.kv_events, config.kv_events_topic)
 
 
 def run_once(config: ExporterConfig, gpus: Gpus | None) -> int:
@@ -95,7 +116,8 @@ def run_until_stopped(config: ExporterConfig, gpus: Gpus | None) -> int:
     Raises:
         ExporterError: the port of the sidecar's own /metrics is taken.
     """
-    sidecar, registry = make(config, gpus), CollectorRegistry()
+    kv = listen(config)
+    sidecar, registry = make(config, gpus, kv), CollectorRegistry()
     registry.register(SidecarMetrics(sidecar))
     try:
         server, _ = start_http_server(config.port, addr=config.host, registry=registry)
@@ -119,6 +141,8 @@ def run_until_stopped(config: ExporterConfig, gpus: Gpus | None) -> int:
         server.shutdown()
         server.server_close()
         sidecar.close()
+        if kv is not None:
+            kv.close()
     return 0
 
 
