@@ -84,6 +84,20 @@ def build_views(
         connection.execute(f'CREATE VIEW {schema}."{name}" AS {definition(sql)}').fetchall()
 
 
+def views_are_current(
+    connection: duckdb.DuckDBPyConnection, files: Sequence[ArchivedFile], places: Mapping[str, Place]
+) -> bool:
+    """Tell whether the file's own views are over these files, and none is missing; no file is opened for it."""
+    rows = connection.execute(
+        "SELECT schema_name = 'whole', view_name, sql FROM duckdb_views() "
+        "WHERE schema_name IN ('main', 'whole') AND NOT internal"
+    ).fetchall()
+    whole = {name: sql for of_whole, name, sql in rows if of_whole}
+    expected = {file.table for file in files} | {name for of_whole, name, _ in rows if not of_whole and files}
+    addresses = [(file.table, quoted(places[file.place].address_of(file.path))) for file in files]
+    return whole.keys() == expected and all(address in whole[table] for table, address in addresses)
+
+
 def definition(sql: str) -> str:
     """Return what follows AS in `CREATE VIEW name AS …`."""
     return sql.split(" AS ", 1)[1].rstrip().rstrip(";")

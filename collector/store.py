@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from collector import backups
 from collector.archive import Archive
-from collector.archive_views import build_views
+from collector.archive_views import build_views, views_are_current
 from collector.config import CollectorConfig
 from collector.duckdb_files import lock_in, open_file, settings
 from collector.errors import PermanentError, RetryableError, StoreFailedError
@@ -177,23 +177,29 @@ class FileStore:
             migrate(self._connection)
         self.archive.open()
         lock_in(self._connection, self.archive.places.values())
-        if self.read_only and self.archive.files:
-            # The file's own views may name another folder: it has been moved, or was restored elsewhere.
+        if not views_are_current(self._connection, self.archive.files, self.archive.places):
+            self._build_views()
+        if not self.read_only:
+            self.archive.tidy()
+            self.rollups.open()
+
+    def _build_views(self) -> None:
+        """Make the views over archived days: after a migration, and where the folder was moved or restored."""
+        files, places = self.archive.files, self.archive.places
+        try:
+            if not self.read_only:
+                build_views(self._connection, files, places)
+                return
             self._connection.execute("ATTACH ':memory:' AS elsewhere (READ_WRITE)").fetchall()
             self._search_path = f"elsewhere.main,{self._database}.main"
             cursor = self.cursor()
-            build_views(
-                cursor,
-                self.archive.files,
-                self.archive.places,
-                schema="elsewhere.main",
-                tables=f"{self._database}.main",
-            )
+            build_views(cursor, files, places, schema="elsewhere.main", tables=f"{self._database}.main")
             cursor.close()
-        elif not self.read_only:
-            build_views(self._connection, self.archive.files, self.archive.places)
-            self.archive.tidy()
-            self.rollups.open()
+        except duckdb.Error as error:
+            raise RetryableError(
+                f"archived days of {self.path} can't be read: {error}; make the archive reachable, "
+                "or see `fleetmeter store verify`"
+            ) from error
 
     def migrate(self) -> list[str]:
         """Apply schema files that the database has not seen; opening it for writing has done so."""

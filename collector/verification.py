@@ -142,10 +142,14 @@ def check_archived_rows(store: FileStore) -> Iterator[Finding]:
 def check_rollups(store: FileStore) -> Iterator[Finding]:
     """Compare settled rollups with the requests."""
     for view in ROLLUPS:
-        different = store.query(
-            f"SELECT DISTINCT hour_at FROM ((SELECT * FROM {view} EXCEPT ALL SELECT * FROM computed_{view}) "
-            f"UNION ALL (SELECT * FROM computed_{view} EXCEPT ALL SELECT * FROM {view})) ORDER BY hour_at"
-        )["hour_at"].to_pylist()
+        try:
+            different = store.query(
+                f"SELECT DISTINCT hour_at FROM ((SELECT * FROM {view} EXCEPT ALL SELECT * FROM computed_{view}) "
+                f"UNION ALL (SELECT * FROM computed_{view} EXCEPT ALL SELECT * FROM {view})) ORDER BY hour_at"
+            )["hour_at"].to_pylist()
+        except PermanentError as error:
+            yield Finding(view, f"can't be computed: {error}", "mend what is said of the archive first")
+            continue
         if different:
             yield Finding(
                 view,

@@ -187,6 +187,7 @@ def test_a_column_added_later_is_null_in_archived_rows(open_store, tmp_path):
             "UPDATE archive_files SET column_names = replace(column_names, ',model,', ',') "
             "WHERE table_name = 'requests'"
         )
+        connection.execute("DROP SCHEMA whole CASCADE")  # as every migration does
     store = open_store()
     assert value(store, "SELECT count(model) FROM requests") == 0
     assert value(store, "SELECT count(*) FROM requests") == DAYS * PER_DAY

@@ -54,10 +54,8 @@ def double_a_row(folder):
 
 
 def double_an_archived_row(folder):
-    change(
-        folder,
-        f"INSERT INTO main.metric_points SELECT * FROM read_parquet('{folder}/archive/metric_points/**', hive_partitioning = false) LIMIT 1",
-    )
+    files = f"read_parquet('{folder}/archive/metric_points/**', hive_partitioning = false)"
+    change(folder, f"INSERT INTO main.metric_points SELECT * FROM {files} LIMIT 1")
 
 
 def spoil_a_rollup(folder):
