@@ -114,7 +114,7 @@ class SqlDoor:
         try:
             tree = check_statement(cursor, sql, TABLE_FUNCTIONS if team is None else team_view.TABLE_FUNCTIONS)
             if team is not None:
-                team_view.narrow(cursor, team, tree)
+                sql = team_view.narrowed(cursor, team, tree)
             cursor.execute("BEGIN TRANSACTION READ ONLY").fetchall()
             if ROLLUPS.search(sql) and not COMPUTED.search(sql):
                 narrow(cursor)

@@ -3,13 +3,17 @@
 import contextlib
 import hashlib
 import json
+from datetime import datetime
 
 import grpc
 import httpx
+import pyarrow as pa
 import pytest
 
 from collector.client import HttpClient
 from collector.errors import PermanentError, RetryableError
+from collector.sql_door import SqlDoor
+from collector.store import FileStore
 from collector.testing import running_collector, span_message, traces_body
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
@@ -103,6 +107,10 @@ def test_a_team_sees_its_rows_alone(guarded):
         "SELECT (SELECT count(*) FROM requests) AS n",
         "SELECT count(*) AS n FROM Requests",
         "SELECT n FROM (FROM requests SELECT count(*) AS n)",
+        "SELECT count(requests.team) AS n FROM requests",
+        "SELECT len(list(DISTINCT r.trace_id)) AS n FROM requests AS r",
+        "WITH RECURSIVE t AS (SELECT 0 AS k UNION ALL SELECT k + 1 FROM t WHERE k < 3) SELECT count(*) // 4 AS n FROM requests, t",
+        "SELECT count(*) AS n FROM requests UNION SELECT count(*) FROM judged_requests",
     ):
         assert ask(guarded, "search", sql) == [{"n": 2}], sql
     assert ask(guarded, "search", "SELECT sum(amount_units) AS n FROM ledger_entries") == [{"n": None}]
@@ -129,6 +137,8 @@ def test_a_team_sees_its_rows_alone(guarded):
         "DESCRIBE main.requests",
         "SUMMARIZE main.requests",
         "SELECT * FROM query_table('requests')",
+        "WITH requests AS (SELECT 1) SELECT * FROM requests",
+        'SELECT * FROM "requests of the team"',
         "SELECT * FROM query('SELECT 1')",
         "PIVOT main.requests ON team USING count(*)",
         "SELECT * FROM requests UNION ALL SELECT * FROM main.requests",
@@ -178,3 +188,23 @@ def test_the_audit_log_tells_who_read_what(guarded):
 def test_a_client_without_a_token_is_told_where_it_takes_one_from(guarded):
     with pytest.raises(PermanentError, match=r"401: .*FLEETMETER_TOKEN"):
         ask(guarded, None, "SELECT 1")
+
+
+def test_a_team_s_rows_are_its_own_in_the_archive_too(tmp_path):
+    started = [datetime(2026, 1, 1, 12), datetime(2026, 1, 1, 13), datetime(2026, 1, 30)]
+    rows = pa.table({
+        "trace_id": ["1" * 32, "2" * 32, "3" * 32], "span_id": ["1" * 16] * 3, "started_at": started,
+        "team": ["search", "ads", "search"], "outcome": ["ok"] * 3, "source": ["test"] * 3, "estimated": [False] * 3,
+    })  # fmt: skip
+    with contextlib.closing(FileStore(tmp_path / "f.duckdb")) as store:
+        store.land({"requests": rows})
+        assert store.compact(datetime(2026, 1, 31), archive_after_days=5) == 2
+        door = SqlDoor(store.cursor)
+        assert door.query("SELECT count(*) AS n FROM requests").to_pylist() == [{"n": 3}]
+        for table in ("requests", "judged_requests"):
+            assert door.query(f"SELECT count(*) AS n FROM {table}", team="search").to_pylist() == [{"n": 2}]
+        counted = door.query("SELECT sum(requests_count)::INT AS n FROM request_hours", team="search")
+        assert counted.to_pylist() == [{"n": 2}]
+        for hidden in ("whole.requests", "main.requests", "archive_files"):
+            with pytest.raises(PermanentError, match="alone"):
+                door.query(f"SELECT * FROM {hidden}", team="search")
