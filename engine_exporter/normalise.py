@@ -57,6 +57,8 @@ class Page:
     """What is about GPUs; `gpu_pages.py` makes samples of it."""
     tables: set[str] = field(default_factory=set)
     """The engines, gateways and exporters whose names are on it."""
+    spellings: dict[str, int] = field(default_factory=dict)
+    """Served name -> place of its prefix in the table: the first is today's."""
 
     @property
     def is_empty(self) -> bool:
@@ -83,7 +85,7 @@ def normalise(
         known = _place(page, line, index, version, numbers)
         if not known and keep_unknown:
             _pass_on(page, line, types)
-    page.lines = _best_named(page.lines)
+    page.lines = _best_named(page.lines, page.spellings)
     for engine, values in numbers.items():
         _derive(page, alias_tables.table_of(engine), values)
     return page
@@ -143,6 +145,8 @@ def _add(page: Page, found: Found, line: Line, suffix: str, version: Version) ->
         value *= alias.scale
     served = line.name.removesuffix(suffix) if suffix else line.name
     named = Named(alias.to or served, suffix, labels, value, line.time_ms, served, alias)
+    prefix = served.removesuffix("_total").removesuffix(alias.name.removesuffix("_total"))
+    page.spellings[served] = found.table.prefixes.index(prefix) if prefix in found.table.prefixes else 0
     (page.gpu_lines if found.table.gpu and alias.to else page.lines).append(named)
 
 
@@ -174,7 +178,8 @@ def _pass_on(page: Page, line: Line, types: Mapping[str, str]) -> None:
         return
     family, suffix = base_of(line.name)
     if suffix and types.get(family) in ("histogram", "gaugehistogram"):
-        page.lines.append(Named(family, suffix, dict(line.labels), line.value, line.time_ms, family, None))
+        own = semconv.EXPORTER_METRICS.get(family, family)
+        page.lines.append(Named(own, suffix, dict(line.labels), line.value, line.time_ms, family, None))
     elif not is_birthday(line.name, types):
         page.lines.append(Named(line.name, "", dict(line.labels), line.value, line.time_ms, line.name, None))
 
@@ -194,26 +199,23 @@ def kind_of(name: str, types: Mapping[str, str]) -> str:
     return "counter" if stem != name and types.get(stem) == "summary" else "gauge"
 
 
-def _best_named(lines: list[Named]) -> list[Named]:
-    """Of several served names for one thing, keep the lines of the first in the table."""
-    best: dict[tuple[str, tuple[tuple[str, str], ...]], int] = {}
+def _best_named(lines: list[Named], spellings: Mapping[str, int]) -> list[Named]:
+    """Of several served names for one thing, keep the lines of the first in the table, in today's spelling."""
+    best: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[int, int, str]] = {}
+    places: list[tuple[int, int, str] | None] = []
     for line in lines:
-        if line.alias is not None and line.alias.to:
-            slot = (line.name, line.alias.add)
-            best[slot] = min(line.alias.rank, best.get(slot, line.alias.rank))
-    chosen = [
+        if line.alias is None or not line.alias.to:
+            places.append(None)
+            continue
+        place = (line.alias.rank, spellings[line.served], line.served)
+        slot = (line.name, line.alias.add)
+        best[slot] = min(place, best.get(slot, place))
+        places.append(place)
+    return [
         line
-        for line in lines
-        if line.alias is None or not line.alias.to or best[line.name, line.alias.add] == line.alias.rank
+        for line, place in zip(lines, places, strict=True)
+        if place is None or line.alias is None or best[line.name, line.alias.add] == place
     ]
-    # Two spellings of one name (a colon and an underscore) have one rank: the first spelling stays.
-    spelling: dict[str, str] = {}
-    return [line for line in chosen if line.alias is None or not line.alias.to or _same_spelling(spelling, line)]
-
-
-def _same_spelling(spelling: dict[str, str], line: Named) -> bool:
-    key = f"{line.name}{line.alias.add if line.alias else ''}"
-    return spelling.setdefault(key, line.served) == line.served
 
 
 def _derive(page: Page, table: Table, values: Mapping[str, Mapping[tuple[tuple[str, str], ...], Line]]) -> None:

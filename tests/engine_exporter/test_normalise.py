@@ -140,6 +140,11 @@ def test_of_two_names_for_one_thing_only_one_is_read():
             if line.alias is not None and line.alias.to:
                 served.setdefault((line.name, line.alias.add), set()).add(line.served)
         assert all(len(names) == 1 for names in served.values()), name
+        assert not any(
+            "inference_objective" in one or one == "vllm:gpu_cache_usage_perc"
+            for names in served.values()
+            for one in names
+        )
 
 
 def test_a_gateway_never_adds_to_what_its_engines_count():
