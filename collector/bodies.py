@@ -7,12 +7,12 @@ import zlib
 
 import pyarrow as pa
 
-from collector.decode_metrics import decode_metrics
+from collector.decode_logs import decode_logs
 from collector.decode_scrape import decode_scrape
 from collector.decode_traces import decode_traces
 from collector.decoded import Decoded
 from collector.errors import PermanentError, TooLargeError
-from collector.points.remote_write import decode_write
+from collector.point_decoding import decode_points
 from collector.snappy_blocks import unsnapped
 from collector.spool_records import Record
 from collector.table_contracts import conform, with_received_at
@@ -41,14 +41,14 @@ def decode_by_kind(record: Record, body: bytes) -> Decoded:
     """Decode a body that is no longer compressed."""
     if record.kind == "traces":
         return decode_traces(body, record.received_us)
-    if record.kind == "metrics":
-        return decode_metrics(body, record.received_us)
+    if record.kind in ("metrics", "remote_write"):
+        return decode_points(record.kind, body, record.received_us, record.meta)
+    if record.kind == "logs":
+        return decode_logs(body, record.received_us)
     if record.kind == "rows":
         return decode_rows(record.meta["table"], body, record.received_us)
     if record.kind == "scrape":
         return decode_scrape(body, record.meta)
-    if record.kind == "remote_write":
-        return decode_write(body, record.received_us, record.meta["version"])
     raise PermanentError(f"a spool record of unknown kind {record.kind!r}: was it written by a later fleetmeter?")
 
 

@@ -7,6 +7,7 @@ becomes a counter of its count, one of its sum and a gauge a quantile. Points ab
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +22,7 @@ from collector.decode_traces import AHEAD_US, EARLIEST_US
 from collector.decoded import Decoded, Rejected
 from collector.errors import PermanentError
 from collector.gpu_rows import GpuRows
+from collector.interval_buckets import explicit_buckets_of, exponential_intervals
 from collector.metric_rows import MetricRows
 
 CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
@@ -98,21 +100,42 @@ def add_point(rows: MetricRows, gpus: GpuRows, family: Family, metric: Any, poin
         return
     observed_us = observed(point, family.received_us)
     kind = metric.WhichOneof("data")
-    labels = {**family.resource, **{key: as_text(value) for key, value in attribute_dict(point.attributes).items()}}
+    labels = labels_of(family, point.attributes)
     if kind in ("gauge", "sum"):
         value = number_of(point)
         if not gpus.take(family.name, labels, observed_us, value):
-            rows.point(rows.series(family.name, number_kind(kind, metric), family.unit, labels), observed_us, value)
+            series = rows.series(family.name, number_kind(kind, metric), family.unit, labels)
+            rows.point(series, observed_us, value)
+            for exemplar in point.exemplars:
+                add_exemplar(rows, series, exemplar, family.received_us)
     elif kind == "summary":
         add_summary(rows, family, labels, observed_us, point)
     else:
+        if point.count >= COUNT_LIMIT:
+            raise PermanentError(f"a count of {point.count} is beyond what a table holds")
         cumulative = getattr(metric, kind).aggregation_temporality == CUMULATIVE
         series = rows.series(family.name, "histogram" if cumulative else "delta_histogram", family.unit, labels)
         bounds, counts = exponential_buckets(point) if kind == "exponential_histogram" else explicit_buckets(point)
         total = point.sum if point.HasField("sum") else None
-        if point.count >= COUNT_LIMIT:
-            raise PermanentError(f"a count of {point.count} is beyond what a table holds")
+        for exemplar in point.exemplars:
+            add_exemplar(rows, series, exemplar, family.received_us)
         rows.histogram(series, observed_us, count=point.count, total=total, bounds=bounds, bucket_counts=counts)
+
+
+def labels_of(family: Family, attributes: Any) -> dict[str, str]:
+    """Return the labels of a point: its own attributes win over its resource's."""
+    return {**family.resource, **{key: as_text(value) for key, value in attribute_dict(attributes).items()}}
+
+
+def add_exemplar(rows: MetricRows, series: int, exemplar: Any, received_us: int) -> None:
+    """Add an exemplar; one without a value, or with an absurd time, is left out, for its point is good."""
+    value = float(getattr(exemplar, exemplar.WhichOneof("value") or "as_double"))
+    observed_us = exemplar.time_unix_nano // 1000
+    if not math.isfinite(value) or not EARLIEST_US <= observed_us <= received_us + AHEAD_US:
+        return
+    labels = {key: as_text(text) for key, text in attribute_dict(exemplar.filtered_attributes).items()}
+    ids = {"trace_id": exemplar.trace_id.hex(), "span_id": exemplar.span_id.hex()}
+    rows.exemplar(series, observed_us, value, {**labels, **ids})
 
 
 def observed(point: Any, received_us: int) -> int:
@@ -160,8 +183,10 @@ def explicit_buckets(point: Any) -> tuple[list[float], list[int]]:
     bounds, counts = list(point.explicit_bounds), list(point.bucket_counts)
     if not counts and not bounds:
         return [], [point.count]
-    if len(counts) != len(bounds) + 1 or any(low >= high for low, high in pairwise(bounds)):
+    if len(counts) != len(bounds) + 1 or not all(low < high for low, high in pairwise(bounds)):
         raise PermanentError(f"{len(counts)} bucket counts do not fit {len(bounds)} increasing bounds")
+    if not all(map(math.isfinite, bounds)):
+        raise PermanentError("a bucket bound that is no number")
     if sum(counts) != point.count:
         raise PermanentError(f"the buckets hold {sum(counts)} observations and the count says {point.count}")
     return bounds, counts
@@ -177,10 +202,12 @@ def exponential_buckets(point: Any) -> tuple[list[float], list[int]]:
         PermanentError: there are absurdly many buckets, or a bound is beyond what a float holds.
     """
     positive = list(point.positive.bucket_counts)
+    if max(len(positive), len(point.negative.bucket_counts)) > MAX_BUCKETS:
+        raise PermanentError(f"{len(positive)} exponential buckets; {MAX_BUCKETS} are the limit")
+    if any(point.negative.bucket_counts) or point.zero_threshold:
+        return two_sided_buckets(point)
     if not positive:
         return [], [point.count]
-    if len(positive) > MAX_BUCKETS:
-        raise PermanentError(f"{len(positive)} exponential buckets; {MAX_BUCKETS} are the limit")
     try:
         bounds = [2.0 ** ((point.positive.offset + index) * 2.0**-point.scale) for index in range(len(positive) + 1)]
     except OverflowError as error:
@@ -191,6 +218,25 @@ def exponential_buckets(point: Any) -> tuple[list[float], list[int]]:
     if below < 0:
         raise PermanentError(f"the buckets hold {sum(positive)} observations and the count says {point.count}")
     return bounds, [below, *positive, 0]
+
+
+def two_sided_buckets(point: Any) -> tuple[list[float], list[int]]:
+    """Return the buckets of an exponential histogram that has negative values or a zero bucket of some width.
+
+    Raises:
+        PermanentError: as `exponential_buckets`.
+    """
+    sides = [
+        [(side.offset + index, count) for index, count in enumerate(side.bucket_counts)]
+        for side in (point.positive, point.negative)
+    ]
+    if not (math.isfinite(point.zero_threshold) and point.zero_threshold >= 0):
+        raise PermanentError("the zero threshold is no number")
+    intervals = exponential_intervals(point.scale, sides[0], sides[1], point.zero_threshold, point.zero_count)
+    bounds, counts = explicit_buckets_of(intervals)
+    if sum(counts) != point.count:
+        raise PermanentError(f"the buckets hold {sum(counts)} observations and the count says {point.count}")
+    return bounds, counts
 
 
 def add_summary(rows: MetricRows, family: Family, labels: dict[str, str], observed_us: int, point: Any) -> None:

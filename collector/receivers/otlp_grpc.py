@@ -1,4 +1,4 @@
-"""OTLP over gRPC: the trace and metrics services on the raw bytes, and the health service."""
+"""OTLP over gRPC: the trace, metrics and logs services on the raw bytes, and the health service."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from grpc_health.v1.health import aio as health_aio
 from collector.errors import CollectorError, RetryableError
 from collector.quotas import QuotaError
 from collector.receivers.intake import Intake
-from collector.receivers.otlp_http import LOGS_ARE_NOT_STORED
-from collector.receivers.otlp_messages import SIGNALS, Signal, encoded, log_records_count, success
+from collector.receivers.otlp_messages import SIGNALS, Signal, encoded, success
 from collector.self_metrics import SelfMetrics
 from collector.tls import Tls
 from collector.tokens import ForbiddenError, Tokens, UnknownTokenError
@@ -82,7 +81,7 @@ class OtlpGrpc:
     async def _set_serving(self, serving: bool) -> None:
         """Tell the health service's clients."""
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for service in ("", SERVICES["traces"], SERVICES["metrics"]):
+        for service in ("", *SERVICES.values()):
             await self._health.set(service, status)
 
     async def stop(self, grace_seconds: float) -> None:
@@ -109,8 +108,6 @@ class OtlpGrpc:
     async def _accept(self, signal: Signal, body: bytes, context: Any) -> bytes:
         metadata = dict(context.invocation_metadata() or ())
         self.tokens.check(metadata.get("authorization"), "write").spend_bytes(len(body))
-        if signal.kind == "logs":
-            return encoded(success(signal, log_records_count(body), LOGS_ARE_NOT_STORED))
         answer = await self.intake.accept(signal.kind, body)
         return encoded(success(signal, answer.rejected_count, answer.message))
 

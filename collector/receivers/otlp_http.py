@@ -24,7 +24,6 @@ from collector.receivers.otlp_messages import (
     Signal,
     encoded,
     failure,
-    log_records_count,
     protobuf_of_json,
     success,
 )
@@ -34,7 +33,6 @@ from collector.tokens import ForbiddenError, Tokens, UnknownTokenError
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 RETRY_AFTER = (b"retry-after", b"5")
 DOOR = "otlp_http"
-LOGS_ARE_NOT_STORED = "fleetmeter stores traces and metrics, not logs; send logs elsewhere"
 
 
 class UnsupportedTypeError(PermanentError):
@@ -89,9 +87,6 @@ class OtlpHttp:
         if media == JSON:
             body = protobuf_of_json(signal, decompressed(body, encoding, self.intake.max_body_bytes))
             encoding = "identity"
-        if signal.kind == "logs":
-            count = log_records_count(decompressed(body, encoding, self.intake.max_body_bytes))
-            return Accepted(0, count, LOGS_ARE_NOT_STORED)
         return await self.intake.accept(signal.kind, body, encoding=encoding)
 
     async def _refuse(self, send: Send, error: CollectorError, as_json: bool) -> None:

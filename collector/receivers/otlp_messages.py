@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf import json_format
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as logs
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics
@@ -103,17 +103,3 @@ def bytes_of_hex(text: str) -> bytes:
         return bytes.fromhex(text)
     except ValueError:
         return b""
-
-
-def log_records_count(body: bytes) -> int:
-    """Count the records of a logs body.
-
-    Raises:
-        PermanentError: the bytes are no such message.
-    """
-    request = logs.ExportLogsServiceRequest()
-    try:
-        request.ParseFromString(body)
-    except DecodeError as error:
-        raise PermanentError(f"the body is not an OTLP ExportLogsServiceRequest: {error}") from error
-    return sum(len(scope.log_records) for resource in request.resource_logs for scope in resource.scope_logs)

@@ -111,13 +111,15 @@ def test_json_is_otlp_too_with_hex_ids(collector):
     collector.wait_until(f"SELECT count(*) FROM requests WHERE trace_id = '{900_031:032x}' AND input_tokens = 7", 1)
 
 
-def test_logs_are_answered_honestly(collector):
+def test_logs_land_and_lead_to_their_traces(collector):
     request = ExportLogsServiceRequest()
-    request.resource_logs.add().scope_logs.add().log_records.add()
-    response = post(collector, request.SerializeToString(), "/v1/logs")
-    assert response.status_code == 200
-    answer = ExportLogsServiceResponse.FromString(response.content).partial_success
-    assert (answer.rejected_log_records, "not logs" in answer.error_message) == (1, True)
+    record = request.resource_logs.add().scope_logs.add().log_records.add(trace_id=b"\7" * 16, severity_number=17)
+    record.body.string_value = "the engine has lost a GPU"
+    for _ in range(2):
+        response = post(collector, request.SerializeToString(), "/v1/logs")
+        assert not ExportLogsServiceResponse.FromString(response.content).HasField("partial_success")
+    found = f"SELECT max(body || ' ' || severity) FROM logs WHERE trace_id = '{'07' * 16}'"
+    collector.wait_until(found, "the engine has lost a GPU error")
 
 
 GOOD = traces_body(span_message(1))

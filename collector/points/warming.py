@@ -1,0 +1,22 @@
+"""Compiles or loads every walker, by walking a small body of each kind."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from collector.point_decoding import Walkers
+from collector.points.marks import Marks
+from collector.points.otlp import OtlpWalker, decode_otlp_metrics
+from collector.points.remote_write import FirstWalker, SecondWalker, decode_write
+
+NOW_US = 1_790_000_000_000_000
+
+
+def compiled_walkers() -> Walkers:
+    """Return the decoders, ready."""
+    for walker in (FirstWalker(), SecondWalker(), OtlpWalker()):
+        walker.decode(b"", NOW_US)
+    marks, none = Marks(), np.zeros(0, np.int64)
+    marks.advance(none, none)
+    marks.missing(none)
+    return Walkers(decode_write, decode_otlp_metrics)
