@@ -73,7 +73,7 @@ def test_large_tables_have_no_index_and_small_ones_have():
         for name, contract in table_contracts().items()
         if contract.key and not contract.indexed and name not in BOOKKEEPING
     }
-    large = {"requests", "spans", "metric_points", "metric_histograms", "metric_exemplars", "gpu_samples"}
+    large = {"requests", "spans", "metric_points", "metric_histograms", "metric_exemplars", "gpu_samples", "logs"}
     assert without == large
 
 
