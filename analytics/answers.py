@@ -152,6 +152,11 @@ def money(units: int) -> str:
     return f"{amount:,.2f}" if abs(amount) >= 1 or not units else f"{amount.normalize():f}"
 
 
+def money_of_tokens(amount: float) -> str:
+    """Show an estimate in whole currency to the cent, below one to three digits."""
+    return f"{amount:,.2f}" if abs(amount) >= 1 else f"{amount:.3g}"
+
+
 def duration(seconds: float) -> str:
     """Show a length of time in its longest unit."""
     for length, name in LONGEST_UNIT:
