@@ -29,8 +29,8 @@ from engine_exporter.targets import Target, Targets, parse_targets
 from engine_exporter.versions import ask_version, engines_of
 from engine_exporter.waiting import Waiting
 
-READERS_MAX = 32
-"""Targets read at once."""
+READERS_MAX = 512
+"""Targets read at once: as many as there are, so that slow ones keep no place from others."""
 INFO = "infer.engine.info"
 HIT_RATIO = "infer.engine.prefix_cache_hit_ratio"
 

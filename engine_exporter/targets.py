@@ -24,7 +24,7 @@ class Target:
     @property
     def instance(self) -> str:
         """Host and port."""
-        return urlsplit(self.url).netloc.rpartition("@")[2]
+        return urlsplit(self.url).netloc
 
     @property
     def base(self) -> str:
@@ -50,6 +50,8 @@ def parse_target(raw: object, origin: str) -> Target:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ExporterError(f"{origin}: {url!r} is not an address; write e.g. http://127.0.0.1:8000/metrics")
+    if parts.username is not None:
+        raise ExporterError(f"{origin}: an address with a password would stand in logs; give the server's without one")
     path = parts.path if parts.path not in ("", "/") else "/metrics"
     address = parts._replace(path=path, fragment="").geturl()
     return Target(address, tuple(sorted((str(key), str(value)) for key, value in labels.items())))

@@ -298,6 +298,26 @@ def test_a_target_that_is_no_address_is_told_at_the_start(sidecar, target):
         sidecar(targets=(target,))
 
 
+def test_a_password_in_an_address_is_refused_and_not_repeated(sidecar):
+    with pytest.raises(ExporterError, match="without one") as told:
+        sidecar(targets=("http://me:hush@a/metrics",))
+    assert "hush" not in str(told.value)
+
+
+def test_many_slow_targets_keep_no_place_from_a_good_one(sidecar):
+    hangs = threading.Event()
+    slow = [f"http://slow-{number}:8000/metrics" for number in range(60)]
+    made, _ = sidecar(
+        lambda url, _: hangs.wait(30) if "slow" in url else PAGE,
+        targets=(*slow, "http://good:8000/metrics"),
+        config={"scrape_timeout_seconds": 0.05},
+    )
+    try:
+        assert set(made.round().failed_targets) == set(slow)
+    finally:
+        hangs.set()
+
+
 def test_gpus_go_out_with_their_ids(sidecar):
     nvml = FakeNvml(FakeGpu(uuid="GPU-1"))
     gpus = Gpus(nvml)
