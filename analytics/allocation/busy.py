@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from analytics.allocation.exact import sort_values
 from analytics.allocation.layout import COLD_START, FAULT, compiled
 
 
 @compiled
-def sort_by_start(piece, order, packed):  # type: ignore[no-untyped-def]
+def sort_by_start(piece, hour_at, order, packed):  # type: ignore[no-untyped-def]
     """Order the pieces that last some time by their start; return how many there are.
 
     Rows mostly come nearly in order, so they are inserted; where that takes too many moves, they are sorted.
@@ -31,8 +30,10 @@ def sort_by_start(piece, order, packed):  # type: ignore[no-untyped-def]
         order[j] = k
     if moves > most:
         for j in range(n):
-            packed[j] = piece[order[j]].lo
-        order[:n] = order[:n][np.argsort(packed[:n])]
+            packed[j] = (piece[order[j]].lo - hour_at) << 28 | order[j]
+        sort_values(packed, n)
+        for j in range(n):
+            order[j] = packed[j] & 0xFFFFFFF
     return n
 
 
@@ -47,12 +48,12 @@ def overlap(outages, low, high, lo, hi, kind):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def time_spent(piece, order, packed, outages, low, high, billed_us):  # type: ignore[no-untyped-def]
+def time_spent(piece, hour_at, order, packed, outages, low, high, billed_us):  # type: ignore[no-untyped-def]
     """Busy, fault and cold-start microseconds of a cell; together at most `billed_us`.
 
     Busy is the union of the pieces. An outage is what of it no request ran through.
     """
-    n = sort_by_start(piece, order, packed)
+    n = sort_by_start(piece, hour_at, order, packed)
     fault, cold = 0, 0
     for k in range(low, high):
         length = outages[k].hi - outages[k].lo

@@ -92,12 +92,13 @@ def add_up(piece, units, tokens, sign, hour, group, sums, by_hour):  # type: ign
 @compiled
 def share_cell(cell, piece, outages, low, high, hour_at, method, weigh, teams_count, team, work, packed):  # type: ignore[no-untyped-def]
     """Split one cell's bill; return what the prompts cost, of how many tokens."""
-    busy, fault, cold = time_spent(piece, work[0], packed, outages, low, high, cell.billed_us)
+    busy, fault, cold = time_spent(piece, hour_at, work[0], packed, outages, low, high, cell.billed_us)
     split_time(cell, busy, fault, cold)
     taken, total = weigh_pieces(piece, hour_at, method, weigh, packed, teams_count, team)
     sign = 1 if cell.bill_units >= 0 else -1
     amount = work[1]
-    amount[: piece.shape[0]] = 0
+    for k in range(piece.shape[0]):
+        amount[k] = 0
     cell.method = taken
     if total > 0:
         chance = split_exactly(piece, cell.busy_units, total, amount, work[2], work[3], work[0])

@@ -54,6 +54,33 @@ def round_share(units, part, whole):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def sort_values(values, n):  # type: ignore[no-untyped-def]
+    """Sort the first `n` values: a heap sort, because numba's own sorts take seconds to compile."""
+    for start in range(n // 2 - 1, -1, -1):
+        sink(values, start, n)
+    for end in range(n - 1, 0, -1):
+        values[0], values[end] = values[end], values[0]
+        sink(values, 0, end)
+
+
+@compiled
+def sink(values, at, n):  # type: ignore[no-untyped-def]
+    """Let a value of a heap sink to its place."""
+    moved = values[at]
+    while True:
+        child = 2 * at + 1
+        if child >= n:
+            break
+        if child + 1 < n and values[child + 1] > values[child]:
+            child += 1
+        if values[child] <= moved:
+            break
+        values[at] = values[child]
+        at = child
+    values[at] = moved
+
+
+@compiled
 def nth_largest(values, n, nth):  # type: ignore[no-untyped-def]
     """The `nth` largest (from 1) of the first `n` values, which are reordered."""
     low, high, place = 0, n - 1, nth - 1

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from analytics.allocation.exact import sort_values
 from analytics.allocation.layout import PHASES_KNOWN, compiled
 from analytics.allocation.step_costs import FEATURES, learn, solve
 
@@ -61,7 +62,7 @@ def events_of(piece, hour_at, packed):  # type: ignore[no-untyped-def]
         if p.end > p.first and p.first < p.hi:
             packed[n] = (p.hi - hour_at) << 28 | tag | DECODE_ENDS
             n += 1
-    packed[:n].sort()
+    sort_values(packed, n)
     return n
 
 
@@ -166,6 +167,22 @@ def mixed_step(piece, packed, first, last, now, decoding, context, teams, presen
 
 
 @compiled
+def note(sums, k, now, teams, team):  # type: ignore[no-untyped-def]
+    """Write down the running sums as they are."""
+    for j in range(SUMS):
+        sums[k, j] = now[j]
+    if teams.shape[0] > 0:
+        sums[k, TEAM_EQUAL] = teams[team]
+
+
+@compiled
+def take_away(end, start, k, difference):  # type: ignore[no-untyped-def]
+    """The growth of the running sums between two notes."""
+    for j in range(SUMS):
+        difference[j] = end[k, j] - start[k, j]
+
+
+@compiled
 def sweep(piece, packed, n, rate, start, end, own, teams, present, team, sums, targets):  # type: ignore[no-untyped-def]
     """Second pass: the running sums at the start and end of each piece's decoding; learns the costs of a step."""
     now = np.zeros(SUMS)
@@ -207,8 +224,7 @@ def sweep(piece, packed, n, rate, start, end, own, teams, present, team, sums, t
                 prefilling += 1
                 continue
             if kind == DECODE_ENDS:
-                end[k, :] = now
-                end[k, TEAM_EQUAL] = teams[team[p.key]] if teams.shape[0] > 0 else 0.0
+                note(end, k, now, teams, team[p.key])
                 decoding -= 1
                 rates -= rate[k]
                 present[team[p.key]] -= 1
@@ -219,8 +235,7 @@ def sweep(piece, packed, n, rate, start, end, own, teams, present, team, sums, t
             if kind == PREFILL_ENDS and p.begin < p.first and p.first > p.lo:
                 prefilling -= 1
             if p.end > p.first and p.first < p.hi:
-                start[k, :SUMS] = now
-                start[k, TEAM_EQUAL] = teams[team[p.key]] if teams.shape[0] > 0 else 0.0
+                note(start, k, now, teams, team[p.key])
                 start[k, CONTEXT + SUMS] = p.prompt + decoded(p)[0]
                 decoding += 1
                 rates += rate[k]
@@ -232,12 +247,13 @@ def sweep(piece, packed, n, rate, start, end, own, teams, present, team, sums, t
 @compiled
 def learn_decodes(piece, start, end, sums, targets):  # type: ignore[no-untyped-def]
     """Learn the costs of a step from each request that decoded wholly in this hour."""
+    d = np.zeros(SUMS)
     for k in range(piece.shape[0]):
         p = piece[k]
         tokens = decoded(p)[1]
         if p.flags & PHASES_KNOWN == 0 or p.first < p.lo or p.end > p.hi or tokens < 1.0 or p.preemptions > 0:
             continue
-        d = end[k] - start[k, :SUMS]
+        take_away(end, start, k, d)
         if d[STEPS] <= 0.0:
             continue
         stretch = tokens / d[STEPS]
@@ -255,15 +271,16 @@ def phase_weights(piece, hour_at, packed, by_team, teams_count, team):  # type: 
     find_rates(piece, packed, n, start, rate)
     sums, targets, costs = np.zeros((FEATURES, FEATURES)), np.zeros(FEATURES), np.zeros(FEATURES)
     teams, present = np.zeros(teams_count if by_team else 0), np.zeros(teams_count, np.int64)
-    start[:, :] = 0.0
+    start = np.zeros((size, 2 * SUMS))
     sweep(piece, packed, n, rate, start, end, own, teams, present, team, sums, targets)
     learn_decodes(piece, start, end, sums, targets)
     solve(sums, targets, PHASE_PRIOR_WEIGHT, costs)
+    d = np.zeros(SUMS)
     for k in range(size):
         p = piece[k]
         if p.flags & PHASES_KNOWN == 0:
             continue
-        d = end[k] - start[k, :SUMS]
+        take_away(end, start, k, d)
         tokens = decoded(p)[1]
         stretch = tokens / d[STEPS] if d[STEPS] > 0.0 else 0.0
         context = start[k, CONTEXT + SUMS]

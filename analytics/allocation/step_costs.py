@@ -62,7 +62,9 @@ def solve(sums, targets, prior_weight, found):  # type: ignore[no-untyped-def]
 @compiled
 def solve_kept(sums, targets, kept, scale, prior_weight, rows, found):  # type: ignore[no-untyped-def]
     """Gauss on the features that are kept, each scaled to size one; those never seen keep their prior."""
-    rows[:, :] = 0.0
+    for i in range(FEATURES):
+        for j in range(FEATURES + 1):
+            rows[i, j] = 0.0
     for i in range(FEATURES):
         size = np.sqrt(sums[i, i])
         if kept[i] and size > 0.0:

@@ -171,6 +171,7 @@ def request_rows(
         "estimated": pa.array(np.zeros(count, np.bool_)), "attributes": pa.nulls(count, TEXT_MAP),
         "received_at": stamps(origin, end + microseconds(received_seconds)),
         "identity_trust": one("verified"), "http_status": pa.nulls(count, pa.int32()),
-        "prefill_step_seconds": pa.nulls(count, pa.float64()), "decode_step_seconds": pa.nulls(count, pa.float64()),
+        "prefill_step_seconds": maybe(result.measured_prefill, ran, pa.float64()),
+        "decode_step_seconds": maybe(result.measured_decode, started, pa.float64()),
     }  # fmt: skip
     return pa.table(columns, schema=REQUESTS_SCHEMA)

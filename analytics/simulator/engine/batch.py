@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from analytics.simulator.engine.accounting import bin_of, settle
 from analytics.simulator.engine.layout import DONE, FOREVER, FULL, GAVE_UP, compiled
+from analytics.simulator.engine.measured import measure_end, note_start
 from analytics.simulator.engine.prefix_cache import admit, release, wanted_blocks
 
 
@@ -49,6 +50,7 @@ def leave(w, r, k):  # type: ignore[no-untyped-def]
     settle(w, r, i, decoding, me.hour)
     length = job.computed
     if decoding:
+        measure_end(w, r, i)
         length = job.born_context + me.steps - job.born_step
         job.made += me.steps - job.born_step
         me.decoding -= 1
@@ -123,6 +125,7 @@ def start_decoding(w, r, i):  # type: ignore[no-untyped-def]
         me.weight,
         me.weighted_steps,
     )
+    note_start(w, r, i)
     job.finish_step = me.steps + job.output - job.made
     me.next_finish = min(me.next_finish, job.finish_step)
 

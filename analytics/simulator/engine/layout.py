@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from analytics.allocation.step_costs import FEATURES, PRIOR
+
 compiled = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """The decorator of every compiled function."""
 
@@ -42,6 +44,9 @@ JOB = np.dtype(
         ("follower", "i8"), ("computed", "i8"), ("private", "i8"), ("born_step", "i8"), ("born_context", "i8"),
         ("finish_step", "i8"), ("equal_at", "f8"), ("weight_at", "f8"), ("weighted_at", "f8"),
         ("prefill_seconds", "f8"),
+        # what the exporter would measure: shares of steps in s, and the running sums when it began to decode
+        ("measured_prefill", "f8"), ("measured_decode", "f8"), ("measured_equal_at", "f8"),
+        ("measured_weight_at", "f8"), ("measured_weighted_at", "f8"),
     ]
 )  # fmt: skip
 LINK = np.dtype([("segment", "i8"), ("end", "i8")])
@@ -53,6 +58,9 @@ REPLICA = np.dtype(
         ("waiting", "i8"), ("head", "i8"), ("tail", "i8"), ("partial", "i8"), ("pinned", "i8"), ("evictable", "i8"),
         ("steps", "i8"), ("context", "i8"), ("next_finish", "i8"), ("equal", "f8"), ("weight", "f8"),
         ("weighted_steps", "f8"), ("edge", "i8"), ("hour", "i8"),
+        # what the exporter would measure: running sums, steps seen and learned from, and when the costs are next solved
+        ("measured_equal", "f8"), ("measured_weight", "f8"), ("measured_weighted", "f8"), ("seen", "i8"),
+        ("learned", "i8"), ("solve_at", "i8"),
     ]
 )  # fmt: skip
 BIN = np.dtype(
@@ -93,6 +101,12 @@ class World(NamedTuple):
     """SHARE; only the first `lim.shares` hold something, and rows beyond its end are only counted."""
     chunk: npt.NDArray[Any]
     """CHUNK: the prefill work of the step at hand."""
+    cost: npt.NDArray[Any]
+    """The costs of a step that the exporter would have learned, by replica."""
+    product: npt.NDArray[Any]
+    """What they are learned from: weighted sums of products of two features, by replica."""
+    target: npt.NDArray[Any]
+    """Likewise, of feature times seconds."""
     bounds: npt.NDArray[Any]
     """Ends of the hours that shares are cut at, the last infinite. Unit: s."""
 
@@ -114,6 +128,7 @@ def new_world(
         ("tail", -1),
         ("partial", -1),
         ("next_finish", FOREVER),
+        ("solve_at", 8),
     ):
         rep[name] = value
     seg = np.zeros((replicas, segments + 1), SEGMENT)
@@ -122,5 +137,6 @@ def new_world(
     return World(
         lim=limits, job=job, chain=chain, rep=rep, slots=np.zeros((replicas, most), np.int64),
         residues=np.zeros((replicas, size), np.int64), seg=seg, tel=np.zeros((replicas, bins), BIN),
-        share=np.zeros(shares, SHARE), chunk=np.zeros(most + 1, CHUNK), bounds=bounds,
+        share=np.zeros(shares, SHARE), chunk=np.zeros(most + 1, CHUNK), cost=np.tile(PRIOR, (replicas, 1)),
+        product=np.zeros((replicas, FEATURES, FEATURES)), target=np.zeros((replicas, FEATURES)), bounds=bounds,
     )  # fmt: skip

@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy.typing as npt
 from numba import njit
 
+from analytics.allocation import layout, step_costs
 from analytics.simulator.engine.accounting import settle
 from analytics.simulator.engine.batch import dequeue, enqueue, leave
 from analytics.simulator.engine.layout import (
@@ -32,6 +33,7 @@ from analytics.simulator.engine.layout import (
     World,
     compiled,
 )
+from analytics.simulator.engine.measured import forget
 from analytics.simulator.engine.prefix_cache import flush
 from analytics.simulator.engine.steps import advance
 
@@ -73,6 +75,7 @@ def kill(w, r, t):  # type: ignore[no-untyped-def]
         job.status, job.last = DEAD, t
     me.next_finish = FOREVER
     flush(w, r)
+    forget(w, r)
     me.alive = 0
 
 
@@ -96,7 +99,7 @@ def control(w, r, kind, value, t):  # type: ignore[no-untyped-def]
 
 def source_digest() -> int:
     """A number that changes with any file of this package."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    files = [*sorted(Path(__file__).parent.glob("*.py")), Path(step_costs.__file__), Path(layout.__file__)]
     digest = hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=7).digest()
     return int.from_bytes(digest, "big")
 

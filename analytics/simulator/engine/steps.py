@@ -14,6 +14,7 @@ import numpy as np
 from analytics.simulator.engine.accounting import bin_of, mark, next_edge, sample, spend
 from analytics.simulator.engine.batch import finish_due, make_room, schedule, start_decoding
 from analytics.simulator.engine.layout import compiled
+from analytics.simulator.engine.measured import measure_decode, measure_mixed
 from analytics.simulator.engine.prefix_cache import shrink
 
 TAKEN, NOTHING, PREEMPTED = 0, 1, 2
@@ -107,6 +108,7 @@ def leap(w, r, until, single):  # type: ignore[no-untyped-def]
     shrink(w, r)
     equal = factor * (lim.step / n + lim.sequence)
     spend(w, r, t0, seconds, k, equal, factor * lim.context, 0)
+    measure_decode(w, r, k, first, growth)
     me.steps += k
     me.context += n * k
     if me.next_finish <= me.steps:
@@ -162,6 +164,7 @@ def mixed_step(w, r):  # type: ignore[no-untyped-def]
     t0 = me.clock
     me.clock = t0 + total
     spend(w, r, t0, total, 1, equal + own, factor * lim.context, n)
+    measure_mixed(w, r, total, n)
     me.steps += 1
     me.context += decoding
     mark(w, r, t0, me.clock, prefilling, decoding)

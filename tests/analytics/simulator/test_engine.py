@@ -10,6 +10,7 @@ import pytest
 
 from analytics.simulator.engine import layout
 from analytics.simulator.engine.run import run
+from engine_exporter.step_shares import StepShares, decode_seconds, prefill_seconds
 
 SECONDS = {
     "step": 0.02, "sequence": 2e-4, "context": 3e-7, "prefill": 1e-4, "attention": 2e-8, "prefill_step": 0.003,
@@ -47,8 +48,10 @@ def engine(
 
 def step_by_step(
     arrival: Any, prompt: Any, output: Any, *, max_seqs: int, max_tokens: int, blocks: int, size: int, reserve: bool
-) -> tuple[Any, Any, Any]:
-    """vLLM's scheduler for one engine without a prefix cache, one step after the other."""
+) -> tuple[Any, Any, Any, Any]:
+    """vLLM's scheduler for one engine without a prefix cache, one step after the other, the exporter looking on."""
+    shares = StepShares()
+    measured, since = np.zeros((len(prompt), 2)), {}
     count = len(prompt)
     made, computed, held = np.zeros(count, int), np.zeros(count, int), np.zeros(count, int)
     first, last, preempted = np.full(count, -1.0), np.full(count, -1.0), np.zeros(count, int)
@@ -73,6 +76,8 @@ def step_by_step(
             sum(wanted(i, computed[i] + 1) for i in decoding) > free()
         ):  # running sequences first; the youngest yields
             i = running.pop()
+            if i in whole:
+                measured[i, 1] += decode_seconds(since[i][0], shares.mark(), since[i][1])
             held[i] = computed[i] = 0
             whole.discard(i)
             preempted[i] += 1
@@ -115,18 +120,29 @@ def step_by_step(
         elif not decoding:
             continue
         clock += seconds
+        before = shares.mark()
+        spans = [(i, chunk, computed[i] + chunk / 2) for i, chunk in chunks]
+        shares.step(
+            seconds, float(len(decoding)), float(sum(computed[i] for i in decoding)), float(len(chunks)),
+            float(sum(chunk for _, chunk in chunks)), float(sum(chunk * mean for _, chunk, mean in spans)),
+        )  # fmt: skip
+        for i, chunk, mean in spans:
+            measured[i, 0] += prefill_seconds(before, shares.mark(), chunk, mean)
         for i, chunk in [*((i, 1) for i in decoding), *chunks]:
             computed[i] += chunk
             if computed[i] < prompt[i] + made[i]:
                 continue
             made[i] += 1
+            if i not in whole:
+                since[i] = shares.mark(), float(computed[i])
             whole.add(i)
             first[i] = clock if first[i] < 0 else first[i]
             if made[i] == output[i]:
                 last[i] = clock
                 held[i] = 0
                 running.remove(i)
-    return first, last, preempted
+                measured[i, 1] += decode_seconds(since[i][0], shares.mark(), since[i][1])
+    return first, last, preempted, measured
 
 
 @pytest.mark.parametrize(
@@ -137,7 +153,7 @@ def test_leaps_end_at_the_same_times_as_single_steps(seed: int, blocks: int, res
     count = 150
     arrival = np.cumsum(rng.exponential(0.35, count))
     prompt, output = rng.integers(1, 250, count), rng.integers(1, 150, count)
-    first, last, preempted = step_by_step(
+    first, last, preempted, measured = step_by_step(
         arrival, prompt, output, max_seqs=8, max_tokens=64, blocks=blocks, size=16, reserve=reserve
     )
     world = engine(arrival, prompt, output, [[]] * count, segments=0, end=1e4, blocks=blocks, reserve_prompt=reserve)
@@ -146,6 +162,8 @@ def test_leaps_end_at_the_same_times_as_single_steps(seed: int, blocks: int, res
     np.testing.assert_allclose(world.job["first"], first, atol=1e-7)
     np.testing.assert_allclose(world.job["last"], last, atol=1e-7)
     assert world.job["preemptions"].tolist() == preempted.tolist()
+    np.testing.assert_allclose(world.job["measured_prefill"], measured[:, 0], rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(world.job["measured_decode"], measured[:, 1], rtol=1e-6, atol=1e-9)
     if blocks < 50:
         assert preempted.sum() > 0, "the case is there to preempt"
 
