@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from engine_exporter.vllm_steps import COUNTED, ESTIMATED, EngineSteps, StepShare
+from engine_exporter.step_settling import COUNTED, ESTIMATED, StepShare
+from engine_exporter.vllm_steps import EngineSteps
 
 _KEY = re.compile(r"[0-9a-f]{16,}")
 
@@ -246,6 +247,9 @@ class FinishedRows:
     def put(self, stats: Any, share: StepShare | None = None) -> None:
         """Keep one `FinishedRequestStats`, and what the request had of the engine's steps."""
         key = join_key(getattr(stats, "request_id", None) or "")
+        if not key:  # before 0.22 the rows carry no id: nobody can ever ask for them
+            self.unclaimed_count += 1
+            return
         row = Finished(stats, share)
         rows = self._rows.get(key)
         if rows is not None:

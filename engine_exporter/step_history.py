@@ -6,7 +6,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
-from engine_exporter.step_shares import Mark
+from engine_exporter.step_shares import Mark, StepShares
 
 HISTORY_STEPS = 32_768
 """Steps that are kept at least: ten minutes of 20 ms. About 5 MB at most, twice as many being kept before a cut."""
@@ -46,6 +46,20 @@ class StepHistory:
         self._times.append(moment.at)
         self._rows.extend(moment.mark)
         self._rows.extend((moment.chunk_tokens, moment.chunk_seconds, 1.0 if moment.busy else 0.0))
+        self._cut()
+
+    def add(self, at: float, sums: StepShares, chunk_tokens: float, chunk_seconds: float) -> None:
+        """Take in the moment after a step that began where the one before ended: `append`, with less ado."""
+        self._times.append(at)
+        self._rows.extend(
+            (
+                sums.steps, sums.equal, sums.weight, sums.weighted_steps, sums.prefill_each, sums.prefill_token,
+                sums.prefill_span, chunk_tokens, chunk_seconds, 1.0,
+            )
+        )  # fmt: skip
+        self._cut()
+
+    def _cut(self) -> None:
         if len(self._times) > 2 * self._limit:
             cut = len(self._times) - self._limit
             del self._times[:cut]

@@ -12,8 +12,9 @@ from typing import Any
 
 from engine_exporter.engine_half import FACTS, FINISHED, EngineFacts, FinishedRows
 from engine_exporter.step_board import SLOTS, StepBoard, board_path
+from engine_exporter.step_settling import StepShare
 from engine_exporter.vllm_step_stats import EngineLimits
-from engine_exporter.vllm_steps import EngineSteps, StepShare
+from engine_exporter.vllm_steps import EngineSteps
 
 try:
     from vllm.v1.metrics.loggers import StatLoggerBase

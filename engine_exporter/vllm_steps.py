@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from engine_exporter.step_board import StepBoard
 from engine_exporter.step_history import Moment, StepHistory
-from engine_exporter.step_shares import Mark, StepShares, decode_seconds, prefill_seconds
+from engine_exporter.step_settling import StepShare, settle
+from engine_exporter.step_shares import Mark, StepShares
 from engine_exporter.vllm_step_stats import (
     NO_OUTPUT,
     EngineLimits,
@@ -31,20 +32,9 @@ from engine_exporter.vllm_step_stats import (
     read_iteration,
 )
 
-COUNTED, ESTIMATED = "counted", "estimated"
-"""How well the composition of a request's steps is known."""
 _CLOCK_SLACK_SECONDS = 0.002
 _SURPRISE_RATIO = 1.3
 """With several API processes: a step this much longer than expected has prefilled for another process."""
-
-
-class StepShare(NamedTuple):
-    """What one sequence had of the engine's steps. Unit: s."""
-
-    prefill_seconds: float
-    decode_seconds: float
-    source: str
-    """counted or estimated."""
 
 
 class EngineSteps:
@@ -70,6 +60,7 @@ class EngineSteps:
         self.history = StepHistory()
         self._now = now
         self._board = board
+        self._alone = self.limits.processes == 1
         self._surprise = 0.0
         """Share of late steps that took much longer than what is known of them."""
         self._at = now()
@@ -94,6 +85,13 @@ class EngineSteps:
             iteration: vLLM's `IterationStats`, or None where no request of this process had output.
         """
         now = self._now()
+        if (
+            self._alone
+            and scheduler is not None
+            and iteration is not None
+            and self._decode_only(now, scheduler, iteration)
+        ):
+            return
         details = getattr(scheduler, "iteration_details", None)
         if details is not None and getattr(details, "is_dummy", False):
             return
@@ -139,6 +137,34 @@ class EngineSteps:
         elif self.limits.processes > 1:
             self._idle = self._own == 0
 
+    def _decode_only(self, now: float, scheduler: Any, iteration: Any) -> bool:
+        """Take in the plainest of steps, which are nearly all: the same sequences decode as before, and no more."""
+        gaps = getattr(iteration, "inter_token_latencies_iter", None)
+        if not gaps or getattr(iteration, "time_to_first_tokens_iter", None) or iteration.finished_requests:
+            return False
+        decoding, running = len(gaps), getattr(scheduler, "num_running_reqs", None)
+        if decoding != self._own or running != decoding or self._running != decoding or self._uncounted is not None:
+            return False
+        gap = gaps[0] if gaps[0] < gaps[-1] else gaps[-1]
+        last = self._at
+        if gap > 2 * (now - last) + _CLOCK_SLACK_SECONDS:
+            return False
+        at = last + gap
+        self._at = at = at if at < now else max(now, last)
+        self.shares.step(gap, decoding, self._own_context)
+        made = getattr(iteration, "num_generation_tokens", 0)
+        totals = self.totals
+        totals.steps_count += 1
+        totals.busy_seconds += gap
+        totals.shared_seconds += gap
+        totals.decoding_count += decoding
+        totals.context_tokens += int(self._own_context)
+        totals.output_tokens += made
+        self.history.add(at, self.shares, self._chunk_tokens, self._chunk_seconds)
+        self._own_context += made
+        self._chunk_outstanding = 0.0
+        return True
+
     def share(self, stats: Any) -> StepShare | None:
         """What a request that finished in the step just recorded had of the steps; None where they were not seen.
 
@@ -148,7 +174,9 @@ class EngineSteps:
         decode = float(getattr(stats, "decode_time", 0.0) or 0.0)
         prefill = float(getattr(stats, "prefill_time", 0.0) or 0.0)
         first_at = self._at - decode
-        return self._settle(
+        return settle(
+            self.history,
+            self.limits,
             first_at - prefill,
             first_at,
             self._at,
@@ -169,7 +197,9 @@ class EngineSteps:
         first = float(getattr(stats, "first_token_ts", 0.0) or 0.0)
         if not scheduled or not first:
             return None
-        return self._settle(
+        return settle(
+            self.history,
+            self.limits,
             scheduled,
             first,
             float(getattr(stats, "last_token_ts", first) or first),
@@ -178,53 +208,6 @@ class EngineSteps:
             int(getattr(stats, "num_generation_tokens", 0) or 0),
             int(getattr(stats, "num_preemptions", 0) or 0),
         )
-
-    def _settle(
-        self, scheduled: float, first: float, last: float, prompt: int, cached: int, made: int, preemptions: int
-    ) -> StepShare | None:
-        history = self.history
-        at_first, at_last = history.nearest(first), history.nearest(last)
-        if at_last <= 0:  # before the first step that was seen, or before those that are kept
-            return None
-        moment = history[at_first]
-        steps = at_last - at_first
-        decode = 0.0
-        if made > 1 and steps > 0:
-            extra = max(made - 1 - steps, 0) / 2  # several tokens a step: the context grows faster
-            decode = decode_seconds(moment.mark, history[at_last].mark, prompt + extra)
-            if steps > made - 1:  # it was out of the batch for some
-                decode *= (made - 1) / steps
-        prefill = self._prefill_share(scheduled, at_first, moment, prompt, cached)
-        counted = self.limits.processes == 1 and not preemptions and prefill is not None
-        return StepShare(prefill or 0.0, decode, COUNTED if counted else ESTIMATED)
-
-    def _prefill_share(self, scheduled: float, at_first: int, moment: Moment, prompt: int, cached: int) -> float | None:
-        history, computed = self.history, max(prompt - cached, 0)
-        if at_first == 0:  # its step is older than those that are kept
-            return None
-        before = history[at_first - 1]
-        if self.limits.processes > 1:
-            return self._prefill_share_among(before, moment, computed, cached)
-        start = history.before(scheduled)
-        if self.limits.asynchronous and 0 <= start < at_first - 1 and history[start + 1].busy:
-            start += 1  # the step under way when it was scheduled had been put together before
-        earlier = seconds = 0.0
-        if start < at_first - 1:
-            origin = history[max(start, 0)]
-            chunks = before.chunk_tokens - origin.chunk_tokens
-            if chunks > 0.0:
-                earlier = min(chunks, max(computed - 1, 0))
-                seconds = (before.chunk_seconds - origin.chunk_seconds) * earlier / chunks
-        rest = computed - earlier
-        return seconds + prefill_seconds(before.mark, moment.mark, rest, cached + earlier + rest / 2)
-
-    def _prefill_share_among(self, before: Moment, moment: Moment, computed: int, cached: int) -> float:
-        """As the one above with several processes: what did not fit into the last step was prefilled before it."""
-        chunks = moment.chunk_tokens - before.chunk_tokens
-        earlier = min(chunks, float(max(computed - 1, 0)))
-        seconds = (moment.chunk_seconds - before.chunk_seconds) * earlier / chunks if chunks > 0.0 else 0.0
-        rest = computed - earlier
-        return seconds + prefill_seconds(before.mark, moment.mark, rest, cached + earlier + rest / 2)
 
     def _partial(self, known: int, with_output: int, finished: int) -> int:
         """Requests that prefilled in this step without completing their prompt."""

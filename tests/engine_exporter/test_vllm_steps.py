@@ -8,9 +8,10 @@ import pytest
 
 from engine_exporter.step_board import StepBoard
 from engine_exporter.step_history import Moment, StepHistory
+from engine_exporter.step_settling import COUNTED, ESTIMATED
 from engine_exporter.step_shares import Mark
 from engine_exporter.vllm_step_stats import EngineLimits
-from engine_exporter.vllm_steps import COUNTED, ESTIMATED, EngineSteps
+from engine_exporter.vllm_steps import EngineSteps
 
 LAW = (0.018, 1e-4, 1.4e-7, 8.9e-5)
 
