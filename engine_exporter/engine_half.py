@@ -277,15 +277,19 @@ class EngineFacts:
     """The steps of each engine (data-parallel rank) that this process is told of."""
 
     def share_of_gone(self, state: Any) -> StepShare | None:
-        """What a broken-off request had of the steps; None where it is not known which of several engines ran it.
+        """What a broken-off request had of the steps; of several engines, of the one that had a step at its last token.
 
         Args:
             state: its `RequestState`.
         """
-        if len(self.steps) != 1:
+        if not self.steps:
             return None
-        (steps,) = self.steps.values()
-        return steps.share_of_gone(state)
+        engines = list(self.steps.values())
+        if len(engines) == 1:
+            return engines[0].share_of_gone(state)
+        last = float(getattr(getattr(state, "stats", None), "last_token_ts", 0.0) or 0.0)
+        share = min(engines, key=lambda one: one.history.distance(last)).share_of_gone(state)
+        return share._replace(source=ESTIMATED) if share is not None else None
 
 
 FINISHED = FinishedRows()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from bisect import bisect_left, bisect_right
 from typing import NamedTuple
@@ -79,6 +80,10 @@ class StepHistory:
         if after == len(self._times) or at - self._times[after - 1] <= self._times[after] - at:
             return after - 1
         return after
+
+    def distance(self, at: float) -> float:
+        """Seconds between a time and the nearest end of a step; infinite where no step is kept."""
+        return abs(self._times[self.nearest(at)] - at) if self._times else math.inf
 
     def before(self, at: float) -> int:
         """The index of the last step that had ended by a time; -1 where none had."""

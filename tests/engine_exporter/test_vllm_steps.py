@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from engine_exporter.engine_half import EngineFacts
 from engine_exporter.step_board import StepBoard
 from engine_exporter.step_history import Moment, StepHistory
 from engine_exporter.step_settling import COUNTED, ESTIMATED
@@ -318,3 +319,18 @@ def test_the_history_forgets_the_oldest_and_finds_the_rest():
     assert history[history.before(95.6)].mark.steps == 95
     assert history[history.nearest(1e9)].at == history[-1].at == 99
     assert history.nearest(0.0) == 0 and history.before(0.0) == -1
+
+
+def test_of_several_engines_a_broken_off_request_ran_on_the_one_that_had_its_last_token():
+    engines = [Vllm(EngineLimits(batch_tokens=2048), clock=clock) for clock in (100.0, 100.007)]
+    gone = [Request(400 + 200 * k, 500) for k in range(2)]
+    for engine, one in zip(engines, gone, strict=True):
+        engine.arrive(one)
+        for _ in range(31):
+            engine.step()
+    facts = EngineFacts(steps={rank: engine.steps for rank, engine in enumerate(engines)})
+    for engine, one in zip(engines, gone, strict=True):
+        share = facts.share_of_gone(engine.live(one))
+        assert share.prefill_seconds + share.decode_seconds == pytest.approx(one.true_seconds, rel=0.02)
+        assert share.source == ESTIMATED
+    assert EngineFacts().share_of_gone(engines[0].live(gone[0])) is None
