@@ -25,11 +25,12 @@ RECEIVED_US = 1_790_000_100_000_000
 NAMES = [
     *(one.name for one in semconv.REQUEST_ATTRIBUTES), *NATIVE_ATTRIBUTES, "service.name", "service.instance.id",
     "host.name", "gen_ai.response.model", "exception.type", "exception.message", "gen_ai.prompt",
-    "gen_ai.prompt.0.content", "telemetry.sdk.name", "process.pid", "process.command_args", "a", "b", "schlüssel", "", "gen_ai.response.id",
+    "gen_ai.prompt.0.content", "telemetry.sdk.name",
+    "process.pid", "process.command_args", "a", "b", "schlüssel", "", "gen_ai.response.id",
 ]  # fmt: skip
 TEXTS = [
-    "", "x", "ok", "error", "live", "batch", "12", "1.5", "true", " padded ", "naïve", "検索", "かな", "\u3000", "x\x85",
-    "\x1f", "stop", "OK", "a" * 40, "b" * 16_384, "é" * 9000, "fleetmeter=1", "llm_request", "vllm.x",
+    "", "x", "ok", "error", "live", "batch", "12", "1.5", "true", " padded ", "naïve", "検索", "かな", "\u3000",
+    "x\x85", "\x1f", "stop", "OK", "a" * 40, "b" * 16_384, "é" * 9000, "fleetmeter=1", "llm_request", "vllm.x",
 ]  # fmt: skip
 NUMBERS = [0, 1, -1, 200, 2**31 - 1, 2**31, 2**53 + 1, 2**63 - 1, -(2**63)]
 FLOATS = [0.0, -0.0, 0.25, 12.0, 12.5, 1e300, 9.3e18, 1e-7, 0.1 + 0.2, math.nan, math.inf, -math.inf, -0.5]

@@ -1,77 +1,33 @@
-"""Spans per server CPU-second and per second, from OTLP/HTTP to rows in DuckDB, durable and de-duplicated.
+"""Spans per server CPU-second and per second, from OTLP to rows in DuckDB, durable and de-duplicated; beside peers.
 
 The server is a real `fleetmeter collect`; its CPU time is read from /proc, so that the load generator and other work on
-the machine change little. Beside it stand bounds measured in the same minute: parsing alone, decoding alone, inserting
-alone.
+the machine change little. Every figure is the median of several runs, and the figures that are compared come from one
+run of this program. `--peers` installs Arize Phoenix, MLflow and rotel in folders of their own and sends them the same
+bodies.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
+import contextlib
 import os
+import statistics
 import tempfile
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import pyarrow as pa
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from isal import igzip
 
+from bench.otlp_senders import Sent, send_grpc, send_http
+from bench.request_spans import NOW_US, bodies_of
 from collector.decode_traces import decode_traces
+from collector.decoded import merged_entries
 from collector.store import FileStore
-from collector.testing import CollectorProcess, running_collector, span_message, traces_body
+from collector.testing import CollectorProcess, running_collector
 
-NOW_US = 1_790_100_000_000_000
-HEADERS = {"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip"}
-TEAMS = ("search", "assistant", "batch", "fraud", "support", "research")
-RESOURCE = {
-    "service.name": "vllm",
-    "infer.deployment": "llama-prod",
-    "infer.replica": "llama-0",
-    "k8s.cluster.name": "eu-1",
-    "infer.engine.name": "vllm",
-    "infer.engine.version": "0.32.0",
-    "infer.gpu.type": "H100-SXM5-80GB",
-    "infer.gpu.count": 1,
-}
-
-
-def request_span(number: int) -> dict[str, object]:
-    """A request span with the attributes that the exporter sets."""
-    attributes = {
-        "infer.request.outcome": "ok",
-        "infer.team": TEAMS[number % 6],
-        "infer.app": "chat",
-        "infer.api_key.hash": "9f86d081884c7d65",
-        "gen_ai.request.model": "llama-3.1-8b",
-        "http.route": "/v1/chat/completions",
-        "gen_ai.request.stream": True,
-        "gen_ai.response.finish_reasons": ["stop"],
-        "gen_ai.usage.input_tokens": 200 + number % 1000,
-        "gen_ai.usage.cache_read.input_tokens": number % 200,
-        "gen_ai.usage.output_tokens": 20 + number % 300,
-        "infer.latency.ttft_seconds": 0.05 + number % 97 / 1000,
-        "infer.latency.tpot_seconds": 0.01,
-        "infer.latency.e2e_seconds": 1.5,
-        "infer.latency.queue_seconds": 0.001,
-        "infer.latency.prefill_seconds": 0.02,
-        "infer.latency.decode_seconds": 1.4,
-        "infer.preemptions_count": 0,
-        "infer.source": "vllm_exporter",
-        "http.response.status_code": 200,
-    }
-    return span_message(number, attributes, name="chat llama-3.1-8b", kind=2)
-
-
-def bodies_of(spans_count: int, batch: int) -> list[bytes]:
-    """OTLP bodies, gzip as the SDK makes them."""
-    return [
-        gzip.compress(traces_body(*map(request_span, range(start + 1, start + batch + 1)), resource=RESOURCE), 6)
-        for start in range(0, spans_count, batch)
-    ]
+REFERENCE = {"FLEETMETER__COLLECTOR__TRACE_DECODER": "reference"}
 
 
 def cpu_seconds(process_id: int) -> float:
@@ -80,85 +36,136 @@ def cpu_seconds(process_id: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def post_all(collector: CollectorProcess, bodies: list[bytes], senders: int) -> None:
-    """Post every body, several at a time."""
-    waiting = iter(bodies)
-    lock = threading.Lock()
-
-    def send() -> None:
-        with httpx.Client(headers=HEADERS, timeout=60) as client:
-            while True:
-                with lock:
-                    body = next(waiting, None)
-                if body is None:
-                    return
-                while client.post(collector.otlp_http + "/v1/traces", content=body).status_code == 503:
-                    time.sleep(0.2)
-
-    threads = [threading.Thread(target=send) for _ in range(senders)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+@contextlib.contextmanager
+def on_cores(count: int | None) -> Iterator[None]:
+    """Keep what is started in here to so many cores."""
+    before = os.sched_getaffinity(0)
+    if count is not None:
+        os.sched_setaffinity(0, sorted(before)[:count])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
-def end_to_end(spans_count: int, batch: int, senders: int) -> str:
-    """Acknowledged and landed."""
-    bodies = bodies_of(spans_count, batch)
-    with tempfile.TemporaryDirectory() as folder, running_collector(Path(folder)) as collector:
+def end_to_end(
+    spans_count: int, batch: int, senders: int, *, grpc: bool = False, **environment: str
+) -> dict[str, float]:
+    """Send, and wait until all is landed: spans per server CPU-second, per second, per second acknowledged."""
+    bodies = bodies_of(spans_count, batch, gzipped=not grpc)
+    with tempfile.TemporaryDirectory() as folder, running_collector(Path(folder), **environment) as collector:
         assert collector.process is not None
-        warm = bodies_of(batch, batch)
-        post_all(collector, warm, 1)
-        collector.wait_until("SELECT count(*) FROM requests", batch)
+        collector.wait_ready(seconds=180)
+        warm = bodies_of(4 * batch, batch, first=10**9, gzipped=not grpc)
+        send(collector, warm, 2, grpc)
+        collector.wait_until("SELECT count(*) FROM requests", 4 * batch)
         before, started = cpu_seconds(collector.process.pid), time.perf_counter()
-        post_all(collector, bodies, senders)
+        sent = send(collector, bodies, senders, grpc)
         acknowledged = time.perf_counter() - started
-        collector.wait_until("SELECT count(*) FROM requests", spans_count, seconds=600)
+        while collector.metric('fleetmeter_landed_rows_total{table="requests"}') < spans_count + 4 * batch:
+            time.sleep(0.02)
         wall = time.perf_counter() - started
         cpu = cpu_seconds(collector.process.pid) - before
-    return (
-        f"{spans_count / cpu / 1e3:8.1f} k spans per server CPU-second   "
-        f"{spans_count / wall / 1e3:8.1f} k spans/s landed"
-        f"   {spans_count / acknowledged / 1e3:8.1f} k spans/s acknowledged"
-    )
-
-
-def rate_of(spans_count: int, work: Callable[[], object]) -> str:
-    """Spans per CPU-second of some work in this process."""
-    started = time.process_time()
-    work()
-    return f"{spans_count / (time.process_time() - started) / 1e3:8.1f} k spans per CPU-second"
-
-
-def bounds(spans_count: int, batch: int) -> dict[str, str]:
-    """The parts alone, in this process."""
-    bodies = bodies_of(spans_count, batch)
-    plain = [gzip.decompress(body) for body in bodies]
-    decoded = [decode_traces(body, NOW_US).tables["requests"] for body in plain]
-    rows = pa.concat_tables(decoded)
-    with tempfile.TemporaryDirectory() as folder:
-        store = FileStore(Path(folder) / "bench.duckdb", threads=2)
-        inserted = rate_of(spans_count, lambda: store.land_conformed([("requests", rows)]))
-        store.close()
+        assert collector.value("SELECT count(*) FROM requests") == spans_count + 4 * batch
+        assert sent.refused_count == 0
     return {
-        "gunzip alone": rate_of(spans_count, lambda: [gzip.decompress(body) for body in bodies]),
-        "protobuf parse alone": rate_of(
+        "per CPU-second": spans_count / cpu,
+        "landed": spans_count / wall,
+        "acknowledged": spans_count / acknowledged,
+    }
+
+
+def send(collector: CollectorProcess, bodies: list[bytes], senders: int, grpc: bool) -> Sent:
+    """Send all bodies from a process of its own."""
+    if grpc:
+        return send_grpc(collector.otlp_grpc, bodies, senders)
+    return send_http(collector.otlp_http + "/v1/traces", bodies, senders)
+
+
+def rate_of(spans_count: int, work: Callable[[], object]) -> float:
+    """Spans per CPU-second of some work in this process: the best of three."""
+    seconds = []
+    for _ in range(3):
+        started = time.process_time()
+        work()
+        seconds.append(time.process_time() - started)
+    return spans_count / min(seconds)
+
+
+def bounds(spans_count: int, batch: int) -> dict[str, float]:
+    """The parts alone, in this process, on one core."""
+    from google.protobuf.message import Message  # noqa: F401 - loaded before it is measured
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    from collector.trace_walker import TraceWalker
+
+    bodies = bodies_of(spans_count, batch)
+    plain = [igzip.decompress(body) for body in bodies]
+    walker = TraceWalker()
+    walked = [one for body in plain for one in walker.decode([(body, NOW_US)]) if one is not None]
+    assert len(walked) == len(plain), "the walker left a body to the reference"
+    (entry,) = merged_entries(walked)
+    tables = [entry[1].slice(at, 16_384) for at in range(0, spans_count, 16_384)]
+
+    def insert() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            store = FileStore(Path(folder) / "bench.duckdb", threads=2)
+            for rows in tables:
+                store.land_conformed([("requests", pa.table(rows))])
+            store.close()
+
+    return {
+        "gunzip (igzip)": rate_of(spans_count, lambda: [igzip.decompress(body) for body in bodies]),
+        "protobuf library: parse alone": rate_of(
             spans_count, lambda: [ExportTraceServiceRequest.FromString(one) for one in plain]
         ),
-        "parse and decode to Arrow": rate_of(spans_count, lambda: [decode_traces(one, NOW_US).tables for one in plain]),
-        "insert into DuckDB, keyed": inserted,
+        "protobuf library: parse and decode": rate_of(
+            spans_count, lambda: [merged_entries([decode_traces(one, NOW_US)]) for one in plain]
+        ),
+        "walker: decode": rate_of(spans_count, lambda: [walker.decode([(one, NOW_US)]) for one in plain]),
+        "walker: cells to Arrow": rate_of(spans_count, lambda: merged_entries(walked)),
+        "insert into DuckDB, keyed, by 16,384": rate_of(spans_count, insert),
     }
+
+
+def median_of(runs: int, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Measure several times and return the medians."""
+    found = [measure() for _ in range(runs)]
+    return {name: statistics.median(one[name] for one in found) for name in found[0]}
+
+
+def line(name: str, figures: dict[str, float]) -> str:
+    """One line of the answer, in thousands."""
+    return f"{name:<40}" + "   ".join(f"{value / 1e3:8.1f} k {what}" for what, value in figures.items())
 
 
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench ingest", description=__doc__)
-    parser.add_argument("--spans", type=int, default=200_000, help="spans of the 512-span run")
-    parser.add_argument("--senders", type=int, default=4, help="connections that send at once")
+    parser.add_argument("--spans", type=int, default=1_000_000, help="spans of the 512-span run")
+    parser.add_argument("--senders", type=int, default=8, help="bodies under way at once")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each, of which the median is printed")
+    parser.add_argument("--peers", action="store_true", help="install peers and measure them beside")
     asked = parser.parse_args()
-    for name, figure in bounds(min(asked.spans, 51_200), 512).items():
-        print(f"{name:<34}{figure}", flush=True)
-    for batch, spans_count in ((512, asked.spans), (64, asked.spans // 4), (1, asked.spans // 50)):
-        spans_count = max(batch, spans_count // batch * batch)
-        print(f"{f'{batch}-span gzip batches, durable':<34}{end_to_end(spans_count, batch, asked.senders)}", flush=True)
+    if asked.peers:
+        from bench.otlp_peers import measure_peers
+    for name, rate in bounds(min(asked.spans, 102_400) // 512 * 512, 512).items():
+        print(line(name, {"spans per CPU-second": rate}), flush=True)
+    print()
+    found = {}
+    for name, batch, share, more in (
+        ("512-span gzip batches", 512, 1.0, {}),
+        ("64-span gzip batches", 64, 0.5, {}),
+        ("1-span bodies", 1, 0.05, {"senders": 64}),
+        ("OTLP/gRPC, 512-span batches", 512, 0.5, {"grpc": True}),
+        ("512-span, protobuf objects", 512, 0.1, REFERENCE),
+    ):
+        count = max(batch, int(asked.spans * share) // batch * batch)
+        options = {"senders": asked.senders, **more}
+        found[name] = median_of(asked.runs, lambda c=count, b=batch, o=options: end_to_end(c, b, **o))  # type: ignore[misc]
+        print(line(name, found[name]), flush=True)
+    ratio = found["512-span gzip batches"]["per CPU-second"] / found["512-span, protobuf objects"]["per CPU-second"]
+    print(f"\nto the decoder of protobuf objects: {ratio:.1f}x per CPU-second")
+    if asked.peers:
+        measure_peers(found["512-span gzip batches"])
     return 0

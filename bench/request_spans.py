@@ -1,8 +1,12 @@
-"""Request spans as the exporter sends them, in batches: the generator of the ingest measurements. Measures nothing."""
+"""Request spans as the exporter sends them, in batches: the generator of the ingest measurements. Measures nothing.
+
+Seeded. Ids, counts and times are as various as a fleet's: times have all their digits, ids are random.
+"""
 
 from __future__ import annotations
 
 import gzip
+import random
 
 from collector.testing import span_message, traces_body
 
@@ -22,34 +26,39 @@ RESOURCE = {
 
 def request_span(number: int) -> dict[str, object]:
     """A request span with the attributes that the exporter sets."""
+    choose = random.Random(number)
+    output = choose.randrange(1, 600)
+    ttft, tpot = choose.lognormvariate(-2.0, 0.7), choose.lognormvariate(-4.0, 0.3)
     attributes = {
         "infer.request.outcome": "ok",
-        "infer.team": TEAMS[number % 6],
-        "infer.app": "chat",
-        "infer.api_key.hash": "9f86d081884c7d65",
+        "infer.team": choose.choice(TEAMS),
+        "infer.app": choose.choice(("chat", "rag", "eval")),
+        "infer.api_key.hash": f"{choose.randrange(50):016x}",
         "gen_ai.request.model": "llama-3.1-8b",
         "http.route": "/v1/chat/completions",
         "gen_ai.request.stream": True,
         "gen_ai.response.finish_reasons": ["stop"],
-        "gen_ai.usage.input_tokens": 200 + number % 1000,
-        "gen_ai.usage.cache_read.input_tokens": number % 200,
-        "gen_ai.usage.output_tokens": 20 + number % 300,
-        "infer.latency.ttft_seconds": 0.05 + number % 97 / 1000,
-        "infer.latency.tpot_seconds": 0.01,
-        "infer.latency.e2e_seconds": 1.5,
-        "infer.latency.queue_seconds": 0.001,
-        "infer.latency.prefill_seconds": 0.02,
-        "infer.latency.decode_seconds": 1.4,
+        "gen_ai.usage.input_tokens": choose.randrange(20, 4000),
+        "gen_ai.usage.cache_read.input_tokens": choose.randrange(16) * 16,
+        "gen_ai.usage.output_tokens": output,
+        "infer.latency.ttft_seconds": ttft,
+        "infer.latency.tpot_seconds": tpot,
+        "infer.latency.e2e_seconds": ttft + tpot * (output - 1),
+        "infer.latency.queue_seconds": choose.random() / 100,
+        "infer.latency.prefill_seconds": ttft * 0.8,
+        "infer.latency.decode_seconds": tpot * (output - 1),
         "infer.preemptions_count": 0,
         "infer.source": "vllm_exporter",
         "http.response.status_code": 200,
     }
-    return span_message(number, attributes, name="chat llama-3.1-8b", kind=2)
+    ids = {"trace_id": choose.randbytes(16), "span_id": choose.randbytes(8)}
+    return span_message(number % 10**7, attributes, name="chat llama-3.1-8b", kind=2, **ids)
 
 
-def bodies_of(spans_count: int, batch: int) -> list[bytes]:
+def bodies_of(spans_count: int, batch: int, *, first: int = 0, gzipped: bool = True) -> list[bytes]:
     """OTLP bodies, gzip as the SDK makes them."""
-    return [
-        gzip.compress(traces_body(*map(request_span, range(start + 1, start + batch + 1)), resource=RESOURCE), 6)
-        for start in range(0, spans_count, batch)
-    ]
+    plain = (
+        traces_body(*map(request_span, range(start + 1, start + batch + 1)), resource=RESOURCE)
+        for start in range(first, first + spans_count, batch)
+    )
+    return [gzip.compress(body, 6) if gzipped else body for body in plain]

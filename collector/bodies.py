@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import zlib
 
 import pyarrow as pa
 
@@ -11,15 +10,14 @@ from collector.decode_logs import decode_logs
 from collector.decode_scrape import decode_scrape
 from collector.decode_traces import decode_traces
 from collector.decoded import Decoded
-from collector.errors import PermanentError, TooLargeError
+from collector.encodings import DECODERS, OTHERS, too_large
+from collector.errors import PermanentError
 from collector.point_decoding import decode_points
 from collector.snappy_blocks import unsnapped
 from collector.spool_records import Record
 from collector.table_contracts import conform, with_received_at
 
 log = logging.getLogger(__name__)
-
-GZIP_PIECE_BYTES = 16 * 1024
 
 
 def decode_record_body(record: Record, max_body_bytes: int) -> Decoded:
@@ -29,8 +27,17 @@ def decode_record_body(record: Record, max_body_bytes: int) -> Decoded:
         PermanentError: the bytes are not what their kind says.
         TooLargeError: the body is over the limit once it is decompressed.
     """
+    return decode_plain(record, decompressed(record.body, record.encoding, max_body_bytes))
+
+
+def decode_plain(record: Record, body: bytes) -> Decoded:
+    """Decode the body of a record that is no longer compressed.
+
+    Raises:
+        PermanentError: the bytes are not what their kind says.
+    """
     try:
-        return decode_by_kind(record, decompressed(record.body, record.encoding, max_body_bytes))
+        return decode_by_kind(record, body)
     except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError, pa.ArrowException) as error:
         # No known body comes here. Whatever one does, it must not stop a door or the landing.
         log.exception("body_not_understood", extra={"kind": record.kind})
@@ -61,43 +68,15 @@ def decompressed(body: bytes, encoding: str, max_body_bytes: int) -> bytes:
     """
     if encoding == "identity":
         plain = body
-    elif encoding == "gzip":
-        plain = gunzip(body, max_body_bytes)
     elif encoding == "snappy":
         plain = unsnapped(body, max_body_bytes)
+    elif (decoder := DECODERS.get(encoding)) is not None:
+        plain = decoder(body, max_body_bytes)
     else:
-        raise PermanentError(f"content-encoding {encoding!r} is not understood; use gzip or none")
+        raise PermanentError(f"content-encoding {encoding!r} is not understood; {OTHERS}")
     if len(plain) > max_body_bytes:
-        raise TooLargeError(
-            f"the body has over {max_body_bytes} bytes; send smaller batches or raise collector.max_body_bytes"
-        )
+        raise too_large(max_body_bytes)
     return plain
-
-
-def gunzip(body: bytes, max_body_bytes: int) -> bytes:
-    """Decompress one or more gzip members up to one byte over the limit."""
-    plain = bytearray()
-    start = 0
-    try:
-        while start < len(body):
-            member = zlib.decompressobj(wbits=gzip_window_bits())
-            # In pieces: what is left over after a member is copied, and a body may be a great many empty members.
-            while not member.eof and start < len(body):
-                piece = body[start : start + GZIP_PIECE_BYTES]
-                plain += member.decompress(piece, max_body_bytes + 1 - len(plain))
-                if len(plain) > max_body_bytes:
-                    return bytes(plain)
-                start += len(piece) - len(member.unused_data)
-            if not member.eof:
-                raise PermanentError("the gzip body ends too early")
-    except zlib.error as error:
-        raise PermanentError(f"the body is not gzip: {error}") from error
-    return bytes(plain)
-
-
-def gzip_window_bits() -> int:
-    """Return zlib's window size that asks for a gzip header."""
-    return 16 + zlib.MAX_WBITS
 
 
 def decode_rows(table: str, body: bytes, received_us: int) -> Decoded:

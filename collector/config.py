@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -98,6 +99,10 @@ class CollectorConfig(BaseModel):
     )
     upkeep_interval_seconds: float = Field(
         default=60.0, gt=0, description="Time between two rounds of upkeep: rollups, archive, retention."
+    )
+    trace_decoder: Literal["walker", "reference"] = Field(
+        default="walker",
+        description="How traces are decoded: compiled at the first start, or by the protobuf library (slow).",
     )
     decode_threads: int = Field(default=2, ge=1, le=64, description="Threads that decode large bodies.")
     duckdb_threads: int = Field(default=2, ge=1, le=256, description="DuckDB's worker threads.")

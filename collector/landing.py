@@ -12,7 +12,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
@@ -20,16 +20,21 @@ import pyarrow as pa
 
 from collector.bodies import decode_record_body
 from collector.dead_letters import DeadLetters
-from collector.decoded import Decoded, Rejected, Unknown, merged_tables
-from collector.errors import PermanentError, RetryableError, StoreFailedError
+from collector.decoded import Decoded, Rejected, Unknown, merged_entries
+from collector.errors import CollectorError, PermanentError, RetryableError, StoreFailedError
 from collector.redaction import AttributeRules
 from collector.self_metrics import SelfMetrics
 from collector.spool_records import Position, Record, Spooled
 from collector.store import Store
+from collector.trace_decoding import TraceDecoder
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
+BODY_BYTES_PER_ROW = 40
+"""Of a body that is not decoded yet."""
+DRAIN_SECONDS = 5.0
+"""How long a stopping collector goes on with the records of the last run."""
 DRAIN_RETRIES = 3
 """How often a failing batch is tried again once the collector is stopping; the spool keeps it for the next start."""
 
@@ -68,6 +73,7 @@ class Landing:
     Args:
         store: where the rows go.
         read_again: reads a record whose body was let go for want of memory.
+        traces: decodes what came without rows; nobody else may use it.
         dead_letters: where rejects go.
         metrics: told about every batch.
         on_progress: called with the spool position after each commit.
@@ -79,6 +85,7 @@ class Landing:
 
     store: Store
     read_again: Callable[[Spooled], Record]
+    traces: TraceDecoder
     dead_letters: DeadLetters
     metrics: SelfMetrics
     on_progress: Callable[[Position], None]
@@ -94,9 +101,23 @@ class Landing:
     _oldest_us: int | None = None
     _checkpointed: float = 0.0
     _dirty: bool = False
+    _replay: Iterator[Spooled] | None = None
+    _replaying: bool = True
+    _ended: bool = False
+    _give_up_at: float = 0.0
 
-    def start(self) -> None:
-        """Start the thread."""
+    @property
+    def replaying(self) -> bool:
+        """True while records of the last run are not landed yet."""
+        return self._replaying
+
+    def start(self, replay: Iterable[Spooled] = ()) -> None:
+        """Start the thread.
+
+        Args:
+            replay: the records that the last run left, which are landed before those that are put.
+        """
+        self._replay = iter(replay)
         self._checkpointed = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="landing", daemon=True)
         self._thread.start()
@@ -111,7 +132,8 @@ class Landing:
             self._queue.put(spooled if fits else let_go(spooled))
 
     def close(self) -> None:
-        """Land what is queued, checkpoint and stop."""
+        """Land what is queued, checkpoint and stop; a long replay is left to the next start."""
+        self._give_up_at = time.monotonic() + DRAIN_SECONDS
         self._stopping.set()
         self._queue.put(None)
         if self._thread is not None:
@@ -127,7 +149,9 @@ class Landing:
             while (batch := self._gather()) is not None:
                 if batch:
                     self.land(batch)
+                self._replaying = self._replay is not None
                 self._checkpoint_if_due()
+            self._turn_away()
             self._checkpoint()
         except StoreFailedError as error:
             self.on_failure(error)
@@ -137,45 +161,82 @@ class Landing:
             self.on_failure(StoreFailedError(f"the landing broke off: {type(error).__name__}: {error}"))
             raise
 
+    def _turn_away(self) -> None:
+        """Tell those who wait for the landing of records that the next start lands."""
+        while True:
+            try:
+                left = self._queue.get_nowait()
+            except queue.Empty:
+                return
+            if left is not None and left.handed is not None and left.handed.landed is not None:
+                left.handed.landed.set_exception(RetryableError("the collector stops; the rows land at its next start"))
+
     def _gather(self) -> list[Arrival] | None:
         """Wait for a record and what follows it within the linger; None once stopped and empty."""
-        try:
-            first = self._queue.get(timeout=1.0)
-        except queue.Empty:
-            return []
+        first = self._next(1.0, alone=True)
         if first is None:
-            return None
-        batch = [self._arrival(first)]
-        self._oldest_us = batch[0].record.received_us
-        rows = batch[0].decoded.rows_count
+            return None if self._ended else []
+        batch, rows = [first], rows_in(first)
         deadline = time.monotonic() + self.limits.linger_seconds
         while rows < self.limits.rows_limit:
-            patience = 0.0 if batch[-1].landed is not None or self._stopping.is_set() else deadline - time.monotonic()
-            try:
-                following = self._queue.get(timeout=patience) if patience > 0 else self._queue.get_nowait()
-            except queue.Empty:
+            hurried = (first.handed is not None and first.handed.landed is not None) or self._stopping.is_set()
+            first = self._next(0.0 if hurried else deadline - time.monotonic())
+            if first is None:
                 break
-            if following is None:
-                self._queue.put(None)
-                break
-            batch.append(self._arrival(following))
-            rows += batch[-1].decoded.rows_count
-        return batch
+            batch.append(first)
+            rows += rows_in(first)
+        arrivals = self._arrivals(batch)
+        self._oldest_us = arrivals[0].record.received_us
+        return arrivals
 
-    def _arrival(self, spooled: Spooled) -> Arrival:
-        """Take a record off the queue, and read and decode it again where memory was short."""
-        if spooled.record is not None:
+    def _next(self, patience_seconds: float, *, alone: bool = False) -> Spooled | None:
+        """Return the next record: those of the last run first; None where none comes in time, or no more will."""
+        if self._replay is not None:
+            if self._stopping.is_set() and time.monotonic() > self._give_up_at:
+                self._ended = True
+                return None
+            if (spooled := next(self._replay, None)) is not None:
+                return spooled
+            self._replay = None
+            self._replaying = not alone
+        if self._ended:
+            return None
+        try:
+            found = self._queue.get(timeout=patience_seconds) if patience_seconds > 0 else self._queue.get_nowait()
+        except queue.Empty:
+            return None
+        if found is None:
+            self._ended = True
+        elif found.record is not None:
             with self._lock:
-                self._held_bytes -= held_bytes(spooled)
-        handed: Handed = spooled.handed or Handed(None)
-        record, decoded = spooled.record, handed.decoded
-        if record is None or decoded is None:
-            record = record or self._read_again(spooled)
-            try:
-                decoded = decode_record_body(record, self.limits.max_body_bytes)
-            except PermanentError as error:
-                decoded = Decoded({}, 0, (Rejected(str(error), record.body),))
-        return Arrival(record, spooled.end, decoded, handed.landed)
+                self._held_bytes -= held_bytes(found)
+        return found
+
+    def _arrivals(self, batch: list[Spooled]) -> list[Arrival]:
+        """Take records off the queue; read and decode those again that came without rows, traces all together."""
+        arrivals: list[Arrival] = []
+        traces: list[Arrival] = []
+        for spooled in batch:
+            handed: Handed = spooled.handed or Handed(None)
+            record = spooled.record or self._read_again(spooled)
+            arrival = Arrival(record, spooled.end, handed.decoded or Decoded(), handed.landed)
+            arrivals.append(arrival)
+            if handed.decoded is None and record.kind == "traces":
+                traces.append(arrival)
+            elif handed.decoded is None:
+                arrival.decoded = self._decoded(record)
+        if traces:
+            decoded = self.traces.decode([arrival.record for arrival in traces])
+            for arrival, answer in zip(traces, decoded, strict=True):
+                failed = isinstance(answer, CollectorError)
+                arrival.decoded = lost(arrival.record, answer) if failed else answer  # type: ignore[assignment,arg-type]
+        return arrivals
+
+    def _decoded(self, record: Record) -> Decoded:
+        try:
+            return decode_record_body(record, self.limits.max_body_bytes)
+        except PermanentError as error:
+            return lost(record, error)
 
     def _read_again(self, spooled: Spooled) -> Record:
         try:
@@ -292,6 +353,18 @@ def held_bytes(spooled: Spooled) -> int:
     return (decoded.held_bytes if decoded else 0) + (len(spooled.record.body) if spooled.record else 0)
 
 
+def rows_in(spooled: Spooled) -> int:
+    """Return about how many rows a record brings."""
+    if spooled.handed is not None and spooled.handed.decoded is not None:
+        return int(spooled.handed.decoded.rows_count)
+    return len(spooled.record.body) // BODY_BYTES_PER_ROW if spooled.record is not None else 1
+
+
+def lost(record: Record, error: BaseException) -> Decoded:
+    """Return no rows, and the whole record as rejected."""
+    return Decoded({}, 0, (Rejected(str(error), record.body),))
+
+
 def let_go(spooled: Spooled) -> Spooled:
     """Keep only the place of a record, and who waits for it."""
     landed = spooled.handed.landed if spooled.handed else None
@@ -319,7 +392,7 @@ def entries_of(
                 own = list(arrival.decoded.tables.items())
                 owners[id(arrival)] = list(range(len(entries), len(entries) + len(own)))
                 entries += own
-        entries += merged_tables([one.decoded for one in batch if one.landed is None], unknown).items()
+        entries += merged_entries([one.decoded for one in batch if one.landed is None], unknown)
     except (pa.ArrowException, ArithmeticError, TypeError, ValueError) as error:
         raise PermanentError(f"rows that are no Arrow: {error}") from error
     return entries, owners

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from collector.config import CollectorConfig
 from collector.dead_letters import DeadLetters
 from collector.errors import PermanentError, StoreFailedError
 from collector.landing import Landing, LandingLimits
+from collector.point_decoding import warm_up as warm_up_points
 from collector.redaction import AttributeRules
 from collector.self_metrics import SelfMetrics
 from collector.spool import Spool
 from collector.spool_records import Position, Record, Spooled
 from collector.store import Store, open_store
 from collector.table_contracts import table_contracts
+from collector.trace_decoding import TraceDecoder, TraceDecoding, compiled_walker
 from collector.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
+
+WARM_UP_SECONDS = 5.0
+"""How long a replay waits for the decoder: it is loaded in two seconds, and compiled in half a minute."""
 
 
 @dataclass(slots=True)
@@ -41,18 +47,20 @@ class Pipeline:
     spool: Spool = field(init=False)
     landing: Landing = field(init=False)
     upkeep: Upkeep = field(init=False)
-    _replayed_until: Position | None = None
-    _landed: Position = field(init=False)
+    traces: TraceDecoding = field(init=False)
+    _warming: threading.Thread | None = None
 
     def __post_init__(self) -> None:
         config = self.config
         self.store = open_store(config)
         self.upkeep = Upkeep(self.store, config, self.metrics)
-        self._landed = self.store.progress()
+        landed = self.store.progress()
         dead_letters = DeadLetters(config.data_dir / "dead_letters", config.dead_letter_limit_bytes)
+        self.traces = TraceDecoding(TraceDecoder(self.metrics, config.max_body_bytes))
         self.landing = Landing(
             self.store,
             self._read_again,
+            TraceDecoder(self.metrics, config.max_body_bytes),
             dead_letters,
             self.metrics,
             self._progressed,
@@ -63,7 +71,7 @@ class Pipeline:
         try:
             self.spool = Spool(
                 config.data_dir / "spool",
-                landed=self._landed,
+                landed=landed,
                 limit_bytes=config.spool_limit_bytes,
                 min_free_bytes=config.min_free_bytes,
                 hand_on=self.landing.put,
@@ -73,6 +81,7 @@ class Pipeline:
             self.store.close()
             raise PermanentError(f"the spool's folder {config.data_dir / 'spool'} can't be used: {error}") from error
         self.metrics.read("fleetmeter_spool_bytes", lambda: float(self.spool.unlanded_bytes))
+        self.metrics.read("fleetmeter_replaying", lambda: float(self.landing.replaying))
         self.metrics.read("fleetmeter_spool_age_seconds", self.landing.oldest_age_seconds)
         self.metrics.read("fleetmeter_dead_letter_bytes", lambda: float(dead_letters.size_bytes))
         self.metrics.read("fleetmeter_series_collisions", lambda: float(self.store.collisions_count))
@@ -80,18 +89,18 @@ class Pipeline:
     def start(self) -> None:
         """Hand on what the last run left in the spool, then begin to write and land."""
         table_contracts()  # read once, here rather than under the first request
-        records_count = 0
-        for spooled in self.spool.replay():
-            self.landing.put([spooled])
-            self._replayed_until = spooled.end
-            records_count += 1
-        log.info("spool_replayed", extra={"records": records_count})
-        self.landing.start()
+        log.info("spool_left", extra={"bytes": self.spool.unlanded_bytes})
+        if self.config.trace_decoder == "walker":
+            self._warming = threading.Thread(target=self._warm_up, name="warm-up", daemon=True)
+            self._warming.start()
+        self.traces.start()
+        self.landing.start(self._left())
         self.spool.start()
         self.upkeep.start()
 
     def close(self) -> None:
         """Make durable what waits, land it, checkpoint, and close the file; nothing may be taken any more."""
+        self.traces.close()
         self.spool.close()
         self.landing.close()
         self.upkeep.close()
@@ -99,13 +108,26 @@ class Pipeline:
         self.store.close()
 
     @property
-    def replaying(self) -> bool:
-        """True while records of the last run are not landed yet."""
-        return self._replayed_until is not None and self._landed < self._replayed_until
+    def warming_up(self) -> bool:
+        """True while the decoder is being compiled, or loaded; until then the reference decodes."""
+        return self._warming is not None and self._warming.is_alive()
+
+    def _left(self) -> Iterator[Spooled]:
+        """Yield what the last run left; decoded fast, if the decoder is there within a moment."""
+        if self._warming is not None:
+            self._warming.join(WARM_UP_SECONDS)
+        yield from self.spool.replay()
+
+    def _warm_up(self) -> None:
+        for decoder in (self.landing.traces, self.traces.decoder):
+            if (walker := compiled_walker()) is None:
+                return
+            decoder.walker = walker
+        warm_up_points()
+        log.info("walker_ready")
 
     def _progressed(self, position: Position) -> None:
         self.spool.landed(position)
-        self._landed = position
 
     def _read_again(self, spooled: Spooled) -> Record:
         return self.spool.read(spooled)

@@ -40,6 +40,13 @@ SELF_METRICS: tuple[SelfMetric, ...] = (
     SelfMetric(
         "fleetmeter_dropped_attributes", "counter", ("reason",), "Attributes redacted, too many, or cut as too long."
     ),
+    SelfMetric(
+        "fleetmeter_decoded_bodies",
+        "counter",
+        ("decoder",),
+        "Traces bodies by decoder: walker or reference.",
+    ),
+    SelfMetric("fleetmeter_replaying", "gauge", (), "1 while the records of the last run are being landed."),
     SelfMetric("fleetmeter_spool_bytes", "gauge", (), "Bytes that are durable but not landed."),
     SelfMetric(
         "fleetmeter_spool_age_seconds", "gauge", (), "Age of the oldest record that is not landed; 0: none waits."

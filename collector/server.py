@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import cast
 
 from collector.api import Api, build_api
 from collector.audit import Audit
@@ -46,7 +47,8 @@ def run_collector(config: CollectorConfig) -> int:
     """
     start_logging()
     gc.set_threshold(*GC_THRESHOLD)
-    return asyncio.run(Collector(config).run())
+    with asyncio.Runner(loop_factory=event_loop) as runner:
+        return runner.run(Collector(config).run())
 
 
 class Collector:
@@ -103,7 +105,7 @@ class Collector:
             answering(pipeline, config) as door,
             auditing(config, metrics) as audit,
         ):
-            intake = Intake(pipeline.spool, decoders, metrics, max_body_bytes=config.max_body_bytes)
+            intake = Intake(pipeline.spool, decoders, pipeline.traces, metrics, max_body_bytes=config.max_body_bytes)
             api = Api(
                 intake,
                 door,
@@ -138,8 +140,8 @@ class Collector:
                 await scraping
 
     def _not_ready(self, pipeline: Pipeline) -> str:
-        if pipeline.replaying:
-            return "the spool of the last run is being landed"
+        if pipeline.warming_up:
+            return "the decoder of traces is being compiled or loaded; what comes is taken already"
         return "the collector is stopping" if self._stop.is_set() else ""
 
     def _say_where(
@@ -161,6 +163,15 @@ class Collector:
             log.warning("open_to_the_network", extra={"host": config.host, "fix": "set collector.tokens_file"})
         if len(tokens) and tls is None and config.host not in LOOPBACK:
             log.warning("tokens_in_the_clear", extra={"host": config.host, "fix": "set collector.tls_cert_file"})
+
+
+def event_loop() -> asyncio.AbstractEventLoop:
+    """Return uvloop's event loop, or asyncio's where there is no uvloop."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return cast("asyncio.AbstractEventLoop", uvloop.new_event_loop())
 
 
 @contextlib.contextmanager

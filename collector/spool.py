@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 SEGMENT_NAME = "segment-{:012d}.spool"
 GROUP_BYTES = 32 * 2**20
+FREE_SECONDS = 0.05
 sync_content = getattr(os, "fdatasync", os.fsync)
 """macOS has no fdatasync."""
 
@@ -44,6 +46,10 @@ def uncancellable_future() -> Future[Any]:
     return future
 
 
+Told = Callable[[Position | RetryableError], None]
+"""Called from the spool's thread once a record is durable, or can't be."""
+
+
 @dataclass(slots=True)
 class Waiting:
     """A record that is not durable yet."""
@@ -51,7 +57,7 @@ class Waiting:
     record: Record
     framed: bytes
     handed: Any
-    durable: Future[Position]
+    told: Told
 
 
 class Spool:
@@ -88,6 +94,7 @@ class Spool:
         self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
         self._waiting_bytes = 0
         self._closed = False
+        self._free_bytes, self._asked_at = 0, -FREE_SECONDS
         folder.mkdir(parents=True, exist_ok=True)
         self._replayable = self._segments()
         self._sizes = {number: path.stat().st_size for number, path in self._replayable.items()}
@@ -134,15 +141,30 @@ class Spool:
         Raises:
             RetryableError: the spool or the disk is full, or the collector is stopping.
         """
+        durable: Future[Position] = uncancellable_future()
+
+        def tell(answer: Position | RetryableError) -> None:
+            if isinstance(answer, RetryableError):
+                durable.set_exception(answer)
+            else:
+                durable.set_result(answer)
+
+        self.put(record, handed, tell)
+        return durable
+
+    def put(self, record: Record, handed: Any, told: Told) -> None:
+        """Queue a record; `told` is called when it is durable or has failed.
+
+        Raises:
+            RetryableError: the spool or the disk is full, or the collector is stopping.
+        """
         framed = encode_record(record)
         with self._lock:
             if self._closed:
                 raise RetryableError("the collector is stopping; send again in a few seconds")
             self._refuse_when_full(len(framed))
             self._waiting_bytes += len(framed)
-        waiting = Waiting(record, framed, handed, uncancellable_future())
-        self._queue.put(waiting)
-        return waiting.durable
+        self._queue.put(Waiting(record, framed, handed, told))
 
     def read(self, spooled: Spooled) -> Record:
         """Read a durable record again.
@@ -196,13 +218,20 @@ class Spool:
                 "send again later, or raise collector.spool_limit_bytes"
             )
         if self._min_free_bytes:
-            disk = os.statvfs(self.folder)
-            free = disk.f_bavail * disk.f_frsize
+            free = self._disk_free_bytes()
             if free - self._waiting_bytes - more_bytes < self._min_free_bytes:
                 raise RetryableError(
                     f"the disk of {self.folder} has {free} bytes free, and {self._min_free_bytes} are kept for the "
                     "database; free some space, then send again"
                 )
+
+    def _disk_free_bytes(self) -> int:
+        """Ask the disk, at most every FREE_SECONDS: between two answers no more than a fraction of the reserve fits."""
+        now = time.monotonic()
+        if now - self._asked_at >= FREE_SECONDS:
+            disk = os.statvfs(self.folder)
+            self._free_bytes, self._asked_at = disk.f_bavail * disk.f_frsize, now
+        return self._free_bytes
 
     def _run(self) -> None:
         try:
@@ -243,7 +272,7 @@ class Spool:
             with self._lock:
                 self._waiting_bytes -= size
             for waiting in group:
-                waiting.durable.set_exception(failure)
+                waiting.told(failure)
             return
         durable = []
         for waiting in group:
@@ -255,7 +284,7 @@ class Spool:
         self._offset = offset
         self._hand_on(durable)
         for waiting, spooled in zip(group, durable, strict=True):
-            waiting.durable.set_result(spooled.end)
+            waiting.told(spooled.end)
         if self._offset > self._segment_bytes:
             self._close_segment()
 

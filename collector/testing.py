@@ -67,9 +67,9 @@ class CollectorProcess:
             time.sleep(0.02)
 
     def wait_ready(self, *, seconds: float = 60.0) -> None:
-        """Wait until the spool is replayed."""
+        """Wait until it is ready and the spool of the last run is landed."""
         deadline = time.monotonic() + seconds
-        while httpx.get(f"{self.api}/readyz").status_code != 200:
+        while httpx.get(f"{self.api}/readyz").status_code != 200 or self.metric("fleetmeter_replaying ") != 0:
             if time.monotonic() > deadline:
                 raise AssertionError("the collector does not get ready:\n" + "".join(self.lines[-20:]))
             time.sleep(0.02)

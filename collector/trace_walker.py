@@ -50,7 +50,7 @@ class TraceWalker:
             before: Any = states == 0
             self._output.filled[:] = 0
             walk(self._epoch.tables.record, self._output, data, places, states)
-            done = (states == 0) & ~before
+            done: Any = (states == 0) & ~before
             self._take(places, done, decoded)
             full = np.flatnonzero((states == tables.FULL) | (states == tables.MORE_ROOM))
             if not len(full):
@@ -76,9 +76,18 @@ class TraceWalker:
 
     def _take(self, places: Any, done: Any, decoded: list[Decoded | None]) -> None:
         """Copy the rows out of the output, once for all bodies; each body's are a view."""
-        filled, output, epoch = self._output.filled, self._output, self._epoch
-        requests = [part[: filled[at]].copy() for part, at in zip(output[1:4], (0, 0, 1), strict=True)]
-        spans = [part[: filled[at]].copy() for part, at in zip(output[4:7], (2, 2, 3), strict=True)]
+        output, epoch = self._output, self._epoch
+        rows, pairs, span_rows, span_pairs = output.filled.tolist()
+        requests = [
+            output.request_cells[:rows].copy(),
+            output.request_ids[:rows].copy(),
+            output.request_pairs[:pairs].copy(),
+        ]
+        spans = [
+            output.span_cells[:span_rows].copy(),
+            output.span_ids[:span_rows].copy(),
+            output.span_pairs[:span_pairs].copy(),
+        ]
         for number in np.flatnonzero(done):
             first, pair, span, span_pair, rows, pairs, span_rows, span_pairs = places[number, 3:].tolist()
             walked = []

@@ -117,10 +117,6 @@ def plain(rows: pa.Table) -> pa.Table:
     for name, column in zip(rows.column_names, rows.columns, strict=True):
         if pa.types.is_dictionary(column.type):
             column = column.cast(pa.string())
-        elif pa.types.is_map(column.type):
-            array = column.combine_chunks()
-            array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
-            column = pa.MapArray.from_arrays(array.offsets, array.keys.cast(pa.string()), array.items.cast(pa.string()))
         columns.append(column)
         fields.append(pa.field(name, column.type))
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
@@ -172,8 +168,9 @@ class CellColumns:
         offsets = np.zeros(len(self._cells) + 1, np.int32)
         np.cumsum(self._cells[:, column], out=offsets[1:])
         names = pa.DictionaryArray.from_arrays(pa.array(np.ascontiguousarray(self._pairs[:, 0])), self._names)
-        values = self._encoded(self._pairs[:, 1], self._dictionary)
-        return pa.MapArray.from_arrays(pa.array(offsets), names, values)
+        values = self._encoded(self._pairs[:, 1], self._dictionary).dictionary_decode()
+        # Not encoded: the rules on attributes read plain maps.
+        return pa.MapArray.from_arrays(pa.array(offsets), names.dictionary_decode(), values)
 
     def _encoded(self, numbers: npt.NDArray[Any], dictionary: pa.Array) -> pa.Array:
         valid = numbers != NULL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
@@ -11,11 +12,12 @@ from typing import Any
 
 from collector.bodies import decode_record_body
 from collector.decoded import Decoded
-from collector.errors import RetryableError
+from collector.errors import CollectorError, RetryableError
 from collector.landing import Handed
 from collector.self_metrics import SelfMetrics
 from collector.spool import Spool, uncancellable_future
 from collector.spool_records import Record
+from collector.trace_decoding import TraceDecoding
 
 INLINE_BYTES = 4096
 """Smaller bodies are decoded on the event loop: a change of thread costs more than they do."""
@@ -37,12 +39,41 @@ class Accepted:
     """What was accepted by kind, where a protocol answers with that."""
 
 
+class Answers:
+    """Brings answers from other threads to those who wait on the event loop: one wake-up for all that are there."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._pending: list[tuple[asyncio.Future[Any], Any]] = []
+
+    def tell(self, waiting: asyncio.Future[Any], answer: Any) -> None:
+        """Answer from any thread; an exception is raised where it is waited for."""
+        with self._lock:
+            self._pending.append((waiting, answer))
+            if len(self._pending) > 1:
+                return
+        self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        with self._lock:
+            pending, self._pending = self._pending, []
+        for waiting, answer in pending:
+            if waiting.done():
+                continue
+            if isinstance(answer, BaseException):
+                waiting.set_exception(answer)
+            else:
+                waiting.set_result(answer)
+
+
 class Intake:
     """The way of every body.
 
     Args:
         spool: makes it durable.
         executor: decodes larger bodies beside the event loop.
+        traces: decodes traces, many bodies at once.
         metrics: told what came.
         max_body_bytes: the largest body after decompression.
         in_flight_bytes: more than this much in bodies that are being read or decoded is refused.
@@ -53,6 +84,7 @@ class Intake:
         self,
         spool: Spool,
         executor: Executor,
+        traces: TraceDecoding,
         metrics: SelfMetrics,
         *,
         max_body_bytes: int,
@@ -62,6 +94,8 @@ class Intake:
         self.max_body_bytes = max_body_bytes
         self._spool = spool
         self._executor = executor
+        self._traces = traces
+        self._answers: Answers | None = None
         self._metrics = metrics
         self._room_bytes = max(in_flight_bytes, 2 * max_body_bytes)
         self._in_flight_bytes = 0
@@ -82,13 +116,18 @@ class Intake:
             PermanentError: it is not what its kind says; nothing was kept.
             RetryableError: the spool is full, the disk failed or the collector is stopping; nothing was kept.
         """
-        record = Record(kind, encoding, int(self._clock() * 1e6), dict(meta or {}), body)
+        record = Record(kind, encoding, int(self._clock() * 1e6), dict(meta) if meta else {}, body)
         self._enter(len(body))
+        landed: Future[int] | None = None
         try:
-            decoded = await self._decode(record)
-            landed: Future[int] | None = uncancellable_future() if wait_for_landing and decoded.rows_count else None
-            if decoded.rows_count or decoded.rejected:
-                await asyncio.wrap_future(self._spool.append(record, Handed(decoded, landed)))
+            if kind == "traces":
+                decoded = await self._decode_and_keep(record)
+            else:
+                decoded = await self._decode(record)
+                if wait_for_landing and decoded.rows_count:
+                    landed = uncancellable_future()
+                if decoded.rows_count or decoded.rejected:
+                    await asyncio.wrap_future(self._spool.append(record, Handed(decoded, landed)))
         finally:
             self._in_flight_bytes -= len(body)
         self._metrics.count("fleetmeter_accepted_items", decoded.accepted_count, kind=kind)
@@ -98,6 +137,31 @@ class Intake:
         if landed is not None:
             landed_count = await asyncio.wrap_future(landed)
         return Accepted(decoded.accepted_count, len(decoded.rejected), decoded.message, landed_count, decoded.written)
+
+    async def _decode_and_keep(self, record: Record) -> Decoded:
+        """Decode traces and make them durable: from thread to thread, without coming back here in between."""
+        loop = asyncio.get_running_loop()
+        if self._answers is None:
+            self._answers = Answers(loop)
+        answers, waiting = self._answers, loop.create_future()
+
+        def decoded_as(answer: Decoded | CollectorError) -> None:
+            if isinstance(answer, CollectorError) or not (answer.rows_count or answer.rejected):
+                answers.tell(waiting, answer)
+            else:
+                self._keep(record, answer, lambda told: answers.tell(waiting, answer if told is None else told))
+
+        self._traces.put(record, decoded_as)
+        answer: Decoded = await waiting
+        return answer
+
+    def _keep(self, record: Record, decoded: Decoded, told: Callable[[RetryableError | None], None]) -> None:
+        try:
+            self._spool.put(
+                record, Handed(decoded), lambda answer: told(answer if isinstance(answer, RetryableError) else None)
+            )
+        except RetryableError as error:
+            told(error)
 
     async def _decode(self, record: Record) -> Decoded:
         if len(record.body) <= INLINE_BYTES:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from collector.walker import known
@@ -50,7 +52,7 @@ def read_span(tables, data, at, end, output, resource, scope, engines, received_
                 return count
             at += length
             continue
-        field = tag >> 3
+        field: Any = tag >> 3
         if tag in (0x0A, 0x12, 0x1A, 0x22, 0x2A):
             length, at = read_length(data, at, end)
             if at < 0:
@@ -276,7 +278,7 @@ def read_event(tables, data, at, end, behind):  # type: ignore[no-untyped-def]
     begin_message(tables)
     count = np.int64(behind)
     name_at = name_length = np.int64(0)
-    seen = 0
+    seen: Any = 0
     while at < end:
         tag = data[at]
         at += 1

@@ -17,6 +17,7 @@ from collector.spool import Spool
 from collector.spool_records import Position, Record
 from collector.store import FileStore
 from collector.testing import span_message, traces_body
+from collector.trace_decoding import TraceDecoder
 
 SCRAPE = Record("scrape", "identity", 1_790_000_100_000_000, {"target": "t", "observed_us": 1_790_000_000_000_000}, b"")
 
@@ -30,7 +31,8 @@ def landing_in(folder, **limits):
     store = FileStore(folder / "f.duckdb", threads=1)
     spools, landed, failures = [], [], []
     landing = Landing(
-        store, lambda spooled: spools[0].read(spooled), DeadLetters(folder / "dead_letters", 10**6), SelfMetrics(),
+        store, lambda spooled: spools[0].read(spooled), TraceDecoder(SelfMetrics(), 10**6),
+        DeadLetters(folder / "dead_letters", 10**6), SelfMetrics(),
         landed.append, failures.append, LandingLimits(linger_seconds=600, **limits),
     )  # fmt: skip
     spools.append(Spool(folder / "spool", landed=store.progress(), limit_bytes=10**9, hand_on=landing.put))
