@@ -42,6 +42,9 @@ _ROUTES = (
     Endpoint("/v1/audio/translations", "translation"),
 )
 
+REALTIME = Endpoint("/v1/realtime", "realtime")
+"""The websocket."""
+
 ENDPOINTS: dict[str, Endpoint] = {endpoint.path: endpoint for endpoint in _ROUTES}
 GENERATES = frozenset({"chat", "text_completion", "transcription", "translation"})
 """Operations that make tokens, and so have a time to first token."""

@@ -13,17 +13,23 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.resources import Resource
 
 from engine_exporter import semconv
 from engine_exporter.api_keys import STORED_HASH_DIGITS, ApiKeys, hash_secret
 from engine_exporter.config import ExporterConfig, from_environment
+from engine_exporter.detail_sampling import DetailSampler, Reason
 from engine_exporter.engine_half import FACTS, FINISHED, EngineFacts, FinishedRows
 from engine_exporter.jwt_claims import JwtClaims, TokenRules
+from engine_exporter.label_bound import LabelBound
 from engine_exporter.request_headers import HeaderRules, header_rules
+from engine_exporter.request_metrics import Limits, RequestMetrics, bounds_with
 from engine_exporter.span_queue import SpanQueue
+
+if TYPE_CHECKING:
+    from engine_exporter.metrics_thread import MetricsThread
 
 log = logging.getLogger("vllm.fleetmeter")  # under vLLM's logger, so that its handlers and format apply
 
@@ -43,6 +49,14 @@ class Exporter:
     monotonic: Callable[[], float] = time.monotonic
     unix_ns: Callable[[], int] = time.time_ns
     random_bits: Callable[[int], int] = field(default_factory=lambda: random.Random(os.urandom(16)).getrandbits)
+    metrics: RequestMetrics = field(init=False)
+    sampler: DetailSampler = field(init=False)
+    limits: Limits = field(init=False)
+    details: Counter[str] = field(default_factory=lambda: Counter({reason.value: 0 for reason in Reason}))
+    degraded: tuple[str, ...] | None = None
+    """What this engine's version does not let us know; None before a request has shown it."""
+    began_unix_ns: int = field(init=False)
+    pusher: MetricsThread | None = None
     outcomes: Counter[str] = field(default_factory=lambda: Counter({outcome.value: 0 for outcome in semconv.Outcome}))
     faults_count: int = 0
     resource: Resource | None = None
@@ -50,7 +64,17 @@ class Exporter:
     rules: HeaderRules = field(init=False)
 
     def __post_init__(self) -> None:
-        self.rules = header_rules(self.config)
+        config = self.config
+        self.rules = header_rules(config)
+        thresholds = config.slo_thresholds_seconds
+        self.metrics = RequestMetrics(
+            LabelBound(config.label_teams, config.label_limit),
+            LabelBound((), config.label_limit),
+            bounds_with({str(kind): edges for kind, edges in thresholds.items()}),
+        )
+        self.sampler = DetailSampler(config.detail_base_ratio, config.detail_top_cost_ratio)
+        self.limits = Limits(**{kind: max(edges) for kind, edges in thresholds.items() if edges and kind != "itl"})
+        self.began_unix_ns = self.unix_ns()
 
     def resource_for(self, scope: Any) -> Resource:
         """Describe this server; made at the first request, when its port is known."""
@@ -71,13 +95,15 @@ class Exporter:
 
     def fault(self) -> None:
         """Count an error of our own, from inside its `except`. The first is logged with its traceback."""
-        self.faults_count += 1
+        self.faults_count += 1  # the only state that is touched: this runs where anything may be broken
         if self.faults_count == 1:
             log.exception("fleetmeter failed to measure a request; requests go on, further failures are only counted")
 
     def close(self) -> None:
         """Send what is left."""
         self.keys.stop()
+        if self.pusher is not None:
+            self.pusher.stop()
         if self.tokens is not None:
             self.tokens.stop()
         self.queue.close(CLOSE_SECONDS)
@@ -147,10 +173,9 @@ def _make() -> Exporter | None:
             return None
         exporter = from_config(config)
         atexit.register(exporter.close)
-        from engine_exporter import self_metrics, step_metrics
+        from engine_exporter.metrics_thread import publish
 
-        self_metrics.register(exporter)
-        step_metrics.register(exporter.facts)
+        publish(exporter)
     except Exception:
         log.exception("fleetmeter could not start; the engine runs unmeasured")
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine_exporter.endpoints import Endpoint
 from engine_exporter.identity import NOBODY, TEXT_LIMIT, Identity, Source, clean
@@ -22,8 +22,7 @@ BODY_END_BYTES = 1 << 15
 INTEGER_END = 2**63
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """The fields of a request body that are read."""
 
     model: str | None = None
@@ -41,6 +40,18 @@ class WireError:
 
     code: int | None
     kind: str | None
+
+
+class Usage(NamedTuple):
+    """Tokens as the engine's front end counted them for the client; stands in where the engine's half is missing."""
+
+    input_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+NO_USAGE = Usage()
 
 
 @dataclass(slots=True)
@@ -66,6 +77,12 @@ class HttpHalf:
     first_token_at: float | None = None
     last_chunk_at: float | None = None
     max_gap_seconds: float | None = None
+    gap_counts: list[int] | None = None
+    """Silences between two chunks, by bucket of inter-token latency; None before the second chunk."""
+    gaps_seconds: float = 0.0
+    """Their sum."""
+    usage: Usage | None = None
+    """What the wire itself said of tokens; only a websocket's."""
     chunks_count: int = 0
     completed: bool = False
     """The last byte was handed to the server."""

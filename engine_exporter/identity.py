@@ -8,8 +8,8 @@ team or the same one.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from engine_exporter.semconv import Trust
 
@@ -34,8 +34,7 @@ TRUST_OF: dict[Source, Trust] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """Whom a request is charged to, as one source says it or as it was settled."""
 
     team: str | None = None

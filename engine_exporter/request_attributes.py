@@ -8,7 +8,7 @@ from typing import Any
 from engine_exporter import semconv
 from engine_exporter.endpoints import GENERATES
 from engine_exporter.engine_half import EngineHalf
-from engine_exporter.http_half import HttpHalf
+from engine_exporter.http_half import HttpHalf, Usage
 from engine_exporter.semconv import Outcome
 
 SOURCE = "vllm_exporter"
@@ -21,19 +21,6 @@ class Served:
     model: str | None
     """The base model under its first served name; None where the engine knows no such model."""
     adapter: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens as the engine's front end counted them for the client; stands in where the engine's half is missing."""
-
-    input_tokens: int | None = None
-    cached_tokens: int | None = None
-    output_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-
-NO_USAGE = Usage()
 
 
 def request_attributes(
@@ -52,7 +39,7 @@ def request_attributes(
     ttft = tpot = None
     if generates:
         if asked.stream and http.first_token_at is not None:
-            ttft = http.first_token_at - http.started_at
+            ttft = max(http.first_token_at - http.started_at, 0.0)
         else:
             ttft = engine.ttft_seconds
         tpot = engine.tpot_seconds if engine.sequences_count else _wire_tpot(http, usage)
@@ -83,7 +70,7 @@ def request_attributes(
         semconv.TTFT: ttft,
         semconv.TPOT: tpot,
         semconv.MAX_GAP: http.max_gap_seconds,
-        semconv.E2E: None if end is None else end - http.started_at,
+        semconv.E2E: None if end is None else max(end - http.started_at, 0.0),
         semconv.QUEUE: engine.queue_seconds,
         semconv.PREFILL: engine.prefill_seconds,
         semconv.DECODE: engine.decode_seconds if generates else None,

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
+from prometheus_client.registry import Collector
 
+from engine_exporter.degradation import Feature
 from engine_exporter.vllm_stats import FleetmeterStatLogger
 
 if TYPE_CHECKING:
@@ -45,8 +46,18 @@ class SelfMetrics(Collector):
         faults.add_metric(["http"], exporter.faults_count)
         faults.add_metric(["engine"], FleetmeterStatLogger.faults_count)
         yield faults
-
-
-def register(exporter: Exporter, registry: CollectorRegistry = REGISTRY) -> None:
-    """Put the counts on the registry that the engine serves."""
-    registry.register(SelfMetrics(exporter))
+        details = CounterMetricFamily(
+            "infer_exporter_details", "Requests whose phases were sent as spans, by reason.", labels=["reason"]
+        )
+        for reason, count in sorted(exporter.details.items()):
+            details.add_metric([reason], count)
+        yield details
+        if exporter.degraded is not None:
+            degraded = GaugeMetricFamily(
+                "infer_exporter_degraded",
+                "1 for each feature that this engine's version does not allow.",
+                labels=["feature"],
+            )
+            for feature in Feature:
+                degraded.add_metric([feature.value], float(feature.value in exporter.degraded))
+            yield degraded

@@ -114,6 +114,10 @@ PREFILLED_TOKENS = "infer.request.prefilled_tokens"
 PROMPT_TOKENS = "infer.request.prompt_tokens"
 STEP_SOURCE = "infer.request.step_source"
 LOST_COUNT = "infer.exporter.dropped_count"
+DEGRADED = "infer.exporter.degraded"
+DETAIL = "infer.detail.reason"
+CHUNKS = "infer.request.chunks_count"
+SYNTHETIC = "infer.span.synthetic"
 
 REQUEST_ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute(
@@ -206,6 +210,14 @@ FURTHER_ATTRIBUTES: tuple[Attribute, ...] = (
         "str",
         "",
         "How the shares of engine steps are known: counted, or estimated (several API processes, preempted).",
+    ),
+    Attribute(DEGRADED, "", "strs", "", "What this engine's version does not let the exporter know."),
+    Attribute(
+        DETAIL, "", "str", "", "Why the request's phases are spans too: error, slo_breach, top_cost or base_rate."
+    ),
+    Attribute(CHUNKS, "", "int", "{chunk}", "Chunks that the client got; only on requests with details."),
+    Attribute(
+        SYNTHETIC, "", "bool", "", "On the spans queue, prefill and decode: made from durations, not seen happening."
     ),
     Attribute(LOST_COUNT, "", "int", "{span}", "Spans that this process has dropped so far, where there are any."),
 )
@@ -337,6 +349,19 @@ METRICS: tuple[Metric, ...] = (
     Metric("infer.kv.batches", "counter", "{batch}", "Batches of KV-cache events that came."),
     Metric("infer.kv.batches_lost", "counter", "{batch}", "Batches of KV-cache events that did not come."),
     Metric("infer.kv.events_unreadable", "counter", "{event}", "KV-cache events that could not be read."),
+    Metric("infer.request.ended", "counter", "{request}", "Requests that ended, by `team`, `model` and `outcome`."),
+    Metric(
+        "infer.request.input_tokens", "counter", "{token}", "Prompt tokens by team and model, cached ones included."
+    ),
+    Metric("infer.request.cached_tokens", "counter", "{token}", "Of these, read from the prefix cache."),
+    Metric("infer.request.output_tokens", "counter", "{token}", "Generated tokens by team and model."),
+    Metric("infer.request.time_to_first_token", "histogram", "s", "Arrival to first token, by team and model."),
+    Metric("infer.request.time_per_output_token", "histogram", "s", "Mean time per token after the first."),
+    Metric("infer.request.inter_token_latency", "histogram", "s", "Time between two chunks of a stream."),
+    Metric("infer.request.duration", "histogram", "s", "Arrival to last byte, by team and model."),
+    Metric("infer.request.queue_time", "histogram", "s", "Time waiting for the scheduler, by team and model."),
+    Metric("infer.exporter.degraded", "gauge", "1", "1 for each `feature` that this engine's version does not allow."),
+    Metric("infer.exporter.details", "counter", "{request}", "Requests whose phases were sent as spans, by `reason`."),
     Metric("infer.exporter.requests", "counter", "{request}", "Requests that the exporter saw, by outcome."),
     Metric("infer.exporter.dropped", "counter", "{span}", "Spans that the exporter dropped, by reason."),
     Metric("infer.exporter.sent", "counter", "{span}", "Spans that the collector has acknowledged."),
@@ -346,6 +371,9 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("up", "gauge", "1", "1 where the last scrape of the target succeeded, else 0."),
 )
+
+METRIC_UNITS: dict[str, str] = {metric.name: metric.unit for metric in METRICS}
+METRIC_MEANINGS: dict[str, str] = {metric.name: metric.meaning for metric in METRICS}
 
 
 def series_id(name: str, labels: Mapping[str, str]) -> int:
@@ -357,6 +385,17 @@ def series_id(name: str, labels: Mapping[str, str]) -> int:
 
 # Exposition name -> canonical name of what the exporter says about itself on the engine's own /metrics.
 EXPORTER_METRICS: dict[str, str] = {
+    "infer_request_ended_total": "infer.request.ended",
+    "infer_request_input_tokens_total": "infer.request.input_tokens",
+    "infer_request_cached_tokens_total": "infer.request.cached_tokens",
+    "infer_request_output_tokens_total": "infer.request.output_tokens",
+    "infer_request_time_to_first_token_seconds": "infer.request.time_to_first_token",
+    "infer_request_time_per_output_token_seconds": "infer.request.time_per_output_token",
+    "infer_request_inter_token_latency_seconds": "infer.request.inter_token_latency",
+    "infer_request_duration_seconds": "infer.request.duration",
+    "infer_request_queue_time_seconds": "infer.request.queue_time",
+    "infer_exporter_degraded": "infer.exporter.degraded",
+    "infer_exporter_details_total": "infer.exporter.details",
     "infer_exporter_requests_total": "infer.exporter.requests",
     "infer_engine_steps_total": "infer.engine.steps",
     "infer_engine_step_seconds_total": "infer.engine.step_seconds",

@@ -20,6 +20,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.status import Status, StatusCode
 
+from engine_exporter.phase_spans import DetailedSpan, Phases, with_phases
 from engine_exporter.semconv import SCOPE
 from engine_exporter.trace_context import Parent
 
@@ -42,9 +43,10 @@ def request_span(
     start_unix_ns: int,
     end_unix_ns: int,
     error: str | None,
+    phases: Phases | None = None,
 ) -> ReadableSpan:
-    """Build the finished span of one request, kind SERVER."""
-    return ReadableSpan(
+    """Build the finished span of one request, kind SERVER; its phases become spans when it is sent."""
+    span = DetailedSpan(
         name=name,
         context=SpanContext(trace_id, span_id, is_remote=False, trace_flags=_SAMPLED),
         parent=SpanContext(parent.trace_id, parent.span_id, is_remote=True) if parent else None,
@@ -56,6 +58,8 @@ def request_span(
         end_time=end_unix_ns,
         instrumentation_scope=_SCOPE,
     )
+    span.phases = phases
+    return span
 
 
 class PatientExporter(SpanExporter):
@@ -80,9 +84,10 @@ class PatientExporter(SpanExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send one batch. Runs in the thread of the queue."""
         give_up_at = self._now() + self._patience_seconds
+        sent = with_phases(spans)
         while True:
             try:
-                result = self._inner.export(spans)
+                result = self._inner.export(sent)
             except Exception:  # noqa: BLE001 - the thread must live on
                 result = SpanExportResult.FAILURE
             if result is SpanExportResult.SUCCESS:

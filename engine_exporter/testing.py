@@ -158,7 +158,7 @@ class FakeVllm:
     adapters: tuple[str, ...] = ("adapter-polite",)
 
     def __post_init__(self) -> None:
-        self.plugin = FleetmeterStatLogger(finished=self.bench.exporter.finished)
+        self.plugin = FleetmeterStatLogger(finished=self.bench.exporter.finished, facts=self.bench.exporter.facts)
         self.processor = SimpleNamespace(external_req_ids=defaultdict(list), request_states={})
         self.engine = SimpleNamespace(output_processor=self.processor, errored=False)
         models = SimpleNamespace(

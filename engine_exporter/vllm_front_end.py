@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from engine_exporter.request_attributes import NO_USAGE, Served, Usage
+from engine_exporter.http_half import NO_USAGE, Usage
+from engine_exporter.request_attributes import Served
 
 _PROMPTS_LIMIT = 1024
 
@@ -67,14 +68,28 @@ class FrontEnd:
         processor = getattr(getattr(self._state, "engine_client", None), "output_processor", None)
         external = getattr(processor, "external_req_ids", None)
         states: dict[str, Any] = getattr(processor, "request_states", {})
-        if not external or not states:
+        if not states:
             return []
         name = self.engine_request_id()
+        if external is None:  # before vLLM told its own ids from the client's (0.13): the states are under the latter
+            needle = name or request_id
+            return [state for key, state in list(states.items()) if needle in key]
+        if not external:
+            return []
         internal = _internal_ids(external.get, name) if name else []
         if not internal:
             needle = name or request_id
             internal = [one for key, ids in list(external.items()) if needle in key for one in ids]
         return [states[one] for one in internal if one in states]
+
+    def shows_states(self) -> bool:
+        """Whether the running requests can be seen at all."""
+        processor = getattr(getattr(self._state, "engine_client", None), "output_processor", None)
+        return getattr(processor, "request_states", None) is not None
+
+    def has_metadata(self) -> bool:
+        """Whether vLLM left its metadata of this request for its middlewares."""
+        return hasattr(self._metadata(), "final_usage_info")
 
     def still_running(self, states: list[Any]) -> bool:
         """Whether vLLM has not yet dropped one of these states."""

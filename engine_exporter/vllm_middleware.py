@@ -2,37 +2,32 @@
 
 The HTTP half of a request, joined at its end with the engine's half, one span each. Added last by vLLM, so it is
 outermost: it sees every header, every rejection and every byte. It changes three request headers (`x-request-id`,
-`traceparent`, `tracestate`) and nothing else. Whatever goes wrong here is swallowed and counted: requests go on.
+`traceparent`, `tracestate`), takes identity headers off that are not to be believed, and changes nothing else. Whatever
+goes wrong here is swallowed and counted: requests go on.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from engine_exporter import semconv
-from engine_exporter.endpoints import ENDPOINTS
-from engine_exporter.engine_half import join_key, of_finished, of_live, unite
+from engine_exporter.endpoints import ENDPOINTS, REALTIME, Endpoint
 from engine_exporter.exporter import Exporter, shared_exporter
+from engine_exporter.finishing import finish
 from engine_exporter.http_half import (
     STREAM_ENDS,
     STREAM_ERROR_STARTS,
     BodyReader,
     HttpHalf,
-    outcome_of,
     read_error,
     read_stream_error,
 )
-from engine_exporter.identity import Source, settle
-from engine_exporter.request_attributes import request_attributes
-from engine_exporter.request_headers import claims_of_body, take_headers
-from engine_exporter.semconv import Outcome
-from engine_exporter.span_queue import request_span
+from engine_exporter.realtime import Session, measure_session
+from engine_exporter.request_headers import take_headers
 from engine_exporter.vllm_front_end import FrontEnd
-
-log = logging.getLogger("vllm.fleetmeter")  # under vLLM's logger, so that its handlers and format apply
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -43,6 +38,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _ERROR_BODY_LIMIT_BYTES = 4096
 _SETTLE_SECONDS = 1.0
 _SETTLE_STEP_SECONDS = 0.02
+_LOOKS_SECONDS = (0.01, 0.05, 0.25, 1.0)
 
 
 class FleetmeterMiddleware:
@@ -65,6 +61,9 @@ class FleetmeterMiddleware:
         if self.exporter is not None:
             if scope["type"] == "http":
                 call = self._begin(self.exporter, scope, receive, send)
+            elif scope["type"] == "websocket":
+                await self._session(self.exporter, scope, receive, send)
+                return
             elif scope["type"] == "lifespan":
                 send = self._closing_send(self.exporter, send)
         if call is None:
@@ -85,24 +84,43 @@ class FleetmeterMiddleware:
             endpoint = ENDPOINTS.get(scope["path"].removeprefix(scope.get("root_path", "")))
             if endpoint is None:
                 return None
-            bits = exporter.random_bits
-            http = HttpHalf(
-                endpoint=endpoint,
-                request_id=f"{bits(128):032x}",
-                trace_id=bits(128) or 1,
-                span_id=bits(64) or 1,
-                started_at=exporter.monotonic(),
-                started_unix_ns=exporter.unix_ns(),
-            )
+            http = _arrived(exporter, endpoint)
             headers = take_headers(scope, http, exporter.rules, exporter.keys, exporter.tokens)
             return MeasuredCall(exporter, {**scope, "headers": headers}, receive, send, http)
         except Exception:  # noqa: BLE001 - never into the engine
-            exporter.fault()
+            _fault(exporter)
             return None
+
+    async def _session(self, exporter: Exporter, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one websocket, measured where it is one of inference."""
+        session = None
+        try:
+            if scope["path"].removeprefix(scope.get("root_path", "")) == REALTIME.path:
+                http = _arrived(exporter, REALTIME)
+                headers = take_headers(scope, http, exporter.rules, exporter.keys, exporter.tokens)
+                session, scope = Session(http), {**scope, "headers": headers}
+        except Exception:  # noqa: BLE001 - never into the engine
+            _fault(exporter)
+        if session is None:
+            await self.app(scope, receive, send)
+            return
+        try:
+            await measure_session(self.app, scope, receive, send, session, exporter.monotonic, lambda: _fault(exporter))
+        except BaseException as error:
+            session.http.raised = type(error).__name__
+            raise
+        finally:
+            try:
+                session.http.ended_at = exporter.monotonic()
+                finish(exporter, session.http, FrontEnd(scope), (), scope)
+            except Exception:  # noqa: BLE001 - never into the engine
+                _fault(exporter)
 
     def _end(self, call: MeasuredCall) -> None:
         try:
             call.ended()
+            if call.waiter is not None:
+                call.waiter.cancel()
             if call.live and not call.http.completed and call.front_end.still_running(call.live):
                 task = asyncio.get_running_loop().create_task(_settle(call))
                 self._settling.add(task)
@@ -110,7 +128,7 @@ class FleetmeterMiddleware:
             else:
                 call.finish()
         except Exception:  # noqa: BLE001 - never into the engine
-            call.exporter.fault()
+            _fault(call.exporter)
 
     def _closing_send(self, exporter: Exporter, send: Send) -> Send:
         async def closing_send(message: Message) -> None:
@@ -118,7 +136,7 @@ class FleetmeterMiddleware:
                 try:
                     await asyncio.to_thread(exporter.close)
                 except Exception:  # noqa: BLE001 - never into the engine
-                    exporter.fault()
+                    _fault(exporter)
             await send(message)
 
         return closing_send
@@ -133,7 +151,25 @@ async def _settle(call: MeasuredCall) -> None:
                 break
         call.finish()
     except Exception:  # noqa: BLE001 - never into the engine
-        call.exporter.fault()
+        _fault(call.exporter)
+
+
+def _arrived(exporter: Exporter, endpoint: Endpoint) -> HttpHalf:
+    bits = exporter.random_bits
+    return HttpHalf(
+        endpoint=endpoint,
+        request_id=f"{bits(128):032x}",
+        trace_id=bits(128) or 1,
+        span_id=bits(64) or 1,
+        started_at=exporter.monotonic(),
+        started_unix_ns=exporter.unix_ns(),
+    )
+
+
+def _fault(exporter: Exporter) -> None:
+    """Count an error of our own, from inside its `except`; whatever is broken, it stays here."""
+    with contextlib.suppress(Exception):
+        exporter.fault()
 
 
 class MeasuredCall:
@@ -142,6 +178,7 @@ class MeasuredCall:
     __slots__ = (
         "_body",
         "_error_body",
+        "_gap_bounds",
         "_last_chunk",
         "_now",
         "_receive",
@@ -151,6 +188,7 @@ class MeasuredCall:
         "http",
         "live",
         "scope",
+        "waiter",
     )
 
     def __init__(self, exporter: Exporter, scope: Scope, receive: Receive, send: Send, http: HttpHalf) -> None:
@@ -165,6 +203,8 @@ class MeasuredCall:
         self._body: BodyReader | None = BodyReader()
         self._error_body = b""
         self._last_chunk = b""
+        self._gap_bounds = exporter.metrics.bounds["itl"]
+        self.waiter: asyncio.TimerHandle | None = None
 
     async def receive(self) -> Message:
         """Hand on one message of the client, reading the request body and the client's going away."""
@@ -177,8 +217,10 @@ class MeasuredCall:
                 if not message.get("more_body", False):
                     self.http.asked = self._body.read()
                     self._body = None
+                    if not self.http.asked.stream and self.exporter.degraded:
+                        self._look_later(_LOOKS_SECONDS)
         except Exception:  # noqa: BLE001 - never into the engine
-            self.exporter.fault()
+            _fault(self.exporter)
         return message
 
     async def send(self, message: Message) -> None:
@@ -196,14 +238,30 @@ class MeasuredCall:
             elif message["type"] == "http.response.start":
                 http.status = message["status"]
         except Exception:  # noqa: BLE001 - never into the engine
-            self.exporter.fault()
+            _fault(self.exporter)
         try:
             await self._send(message)
         except OSError:
-            self._gone()
+            with contextlib.suppress(Exception):
+                self._gone()
             raise
         if final:
-            http.ended_at = self._now()
+            try:
+                http.ended_at = self._now()
+            except Exception:  # noqa: BLE001 - never into the engine
+                _fault(self.exporter)
+
+    def _look_later(self, delays: tuple[float, ...]) -> None:
+        """Look for the live state of a whole answer, where the version gives nothing else about it."""
+        if delays and not self.live:
+            self.waiter = asyncio.get_running_loop().call_later(delays[0], self._look, delays[1:])
+
+    def _look(self, delays: tuple[float, ...]) -> None:
+        try:
+            self.live = self.front_end.live_states(self.http.request_id)
+            self._look_later(delays)
+        except Exception:  # noqa: BLE001 - never into the engine
+            _fault(self.exporter)
 
     def _chunk(self, http: HttpHalf, body: bytes) -> None:
         now = self._now()
@@ -217,8 +275,14 @@ class MeasuredCall:
         self._last_chunk = body
         if http.first_token_at is not None:
             gap = now - (http.last_chunk_at or now)
-            if http.max_gap_seconds is None or gap > http.max_gap_seconds:
+            counts = http.gap_counts
+            if counts is None:
+                counts = http.gap_counts = [0] * (len(self._gap_bounds) + 1)
                 http.max_gap_seconds = gap
+            elif gap > http.max_gap_seconds:  # type: ignore[operator]
+                http.max_gap_seconds = gap
+            counts[bisect_left(self._gap_bounds, gap)] += 1
+            http.gaps_seconds += gap
         elif http.error is None and http.endpoint.token_marker in body and not body.startswith(STREAM_ERROR_STARTS):
             http.first_token_at = now
             self.live = self.front_end.live_states(http.request_id)
@@ -248,50 +312,4 @@ class MeasuredCall:
 
     def finish(self) -> None:
         """Join both halves and queue the span."""
-        http, front_end, exporter = self.http, self.front_end, self.exporter
-        engine_request_id = front_end.engine_request_id()
-        rows = exporter.finished.take(http.request_id)
-        if not rows and engine_request_id is not None:
-            rows = exporter.finished.take(join_key(engine_request_id))
-        live = self.live if not http.completed or not rows else ()
-        engine = unite(
-            [of_finished(row) for row in rows], [of_live(state, exporter.facts.share_of_gone(state)) for state in live]
-        )
-        outcome, error_type = outcome_of(http, _errored(http, front_end), engine.finish_reasons)
-        served = front_end.served(http.asked.model)
-        config = exporter.config
-        http.claims[Source.BODY] = claims_of_body(http.asked, config)
-        http.identity = settle([(source, http.claims.get(source)) for source in config.identity_precedence])
-        attributes = request_attributes(
-            http,
-            engine,
-            front_end.usage(),
-            served,
-            outcome,
-            error_type,
-            exporter.user_hash(http.identity.user),
-            engine_request_id,
-        )
-        if exporter.queue.dropped_count:
-            attributes[semconv.LOST_COUNT] = exporter.queue.dropped_count
-        failed = outcome in (Outcome.ERROR, Outcome.ENGINE_DEAD)
-        elapsed_ns = round(((http.ended_at or http.started_at) - http.started_at) * 1e9)
-        exporter.outcomes[outcome.value] += 1
-        exporter.queue.offer(
-            request_span(
-                f"{http.endpoint.operation} {served.model}" if served.model else http.endpoint.operation,
-                http.trace_id,
-                http.span_id,
-                http.parent,
-                exporter.resource_for(self.scope),
-                attributes,
-                http.started_unix_ns,
-                http.started_unix_ns + elapsed_ns,
-                error_type or outcome.value if failed else None,
-            )
-        )
-
-
-def _errored(http: HttpHalf, front_end: FrontEnd) -> bool:
-    """Ask the engine whether it is dead, only where the request did not simply succeed."""
-    return (http.error is not None or http.raised is not None or not http.completed) and front_end.errored()
+        finish(self.exporter, self.http, self.front_end, self.live, self.scope)

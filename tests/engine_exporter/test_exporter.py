@@ -14,7 +14,7 @@ from engine_exporter import semconv
 from engine_exporter.config import ExporterConfig
 from engine_exporter.engine_half import EngineFacts
 from engine_exporter.exporter import from_config, server_resource, shared_exporter
-from engine_exporter.self_metrics import register
+from engine_exporter.metrics_thread import publish
 from engine_exporter.testing import FakeVllm, Reply, exporter_for_tests, post
 from engine_exporter.vllm_middleware import FleetmeterMiddleware
 
@@ -45,7 +45,7 @@ def collector():
 
 def test_a_request_arrives_at_a_collector_as_otlp(collector):
     url, got = collector
-    exporter = from_config(ExporterConfig(otlp_endpoint=url, otlp_token="t", replica="chat-0"))
+    exporter = from_config(ExporterConfig(otlp_endpoint=url, otlp_token="t", replica="chat-0", detail_base_ratio=0, slo_thresholds_seconds={}))
     bench = exporter_for_tests()
     engine = FakeVllm(bench)
     engine.plugin._finished = exporter.finished
@@ -82,13 +82,14 @@ def test_the_engines_metrics_page_tells_what_was_seen_and_lost():
     bench = exporter_for_tests()
     bench.queue.overflow_count, bench.queue.offered_count = 3, 0
     bench.exporter.outcomes["rejected"] += 2
+    bench.exporter.degraded = ("usage",)
 
     class Numbers:
         overflow_count, failed_count, sent_count, queued_count = 3, 1, 40, 2
 
     bench.exporter.queue = Numbers()
     registry = CollectorRegistry()
-    register(bench.exporter, registry)
+    publish(bench.exporter, registry)
     page = generate_latest(registry).decode()
     for line in (
         'infer_exporter_requests_total{outcome="rejected"} 2.0',
@@ -98,6 +99,9 @@ def test_the_engines_metrics_page_tells_what_was_seen_and_lost():
         "infer_exporter_sent_total 40.0",
         "infer_exporter_queued 2.0",
         'infer_exporter_faults_total{half="http"} 0.0',
+        'infer_exporter_degraded{feature="usage"} 1.0',
+        'infer_exporter_degraded{feature="preemptions"} 0.0',
+        'infer_exporter_details_total{reason="slo_breach"} 0.0',
     ):
         assert line in page.splitlines()
     served = {line.split("{")[0].split(" ")[0] for line in page.splitlines() if not line.startswith("#")}
