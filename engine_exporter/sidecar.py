@@ -25,7 +25,7 @@ from engine_exporter.normalise import Page, normalise
 from engine_exporter.otlp_metrics import MetricMessage, add_gpus, add_page
 from engine_exporter.page_text import read_page
 from engine_exporter.target_series import HitRatio, TargetSeries
-from engine_exporter.targets import Target, Targets, parse_targets
+from engine_exporter.targets import Target, Targets, instances_of, parse_targets
 from engine_exporter.versions import ask_version, engines_of
 from engine_exporter.waiting import Waiting
 
@@ -81,6 +81,7 @@ class Sidecar:
     up: dict[str, bool] = field(default_factory=dict)
     """Target -> whether its last read succeeded."""
     _watched: dict[str, Watched] = field(default_factory=dict)
+    _instances: dict[str, str] = field(default_factory=dict)
     _readers: ThreadPoolExecutor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -110,6 +111,7 @@ class Sidecar:
         targets = self.targets.now()
         done.targets_problem = self.targets.problem
         self._forget({target.url for target in targets})
+        self._instances = instances_of(targets)
         for target, text in self._read_all(targets):
             message = MetricMessage(self._resource(), at_unix_ns)
             try:
@@ -231,7 +233,11 @@ class Sidecar:
         return message.points_count
 
     def _labels(self, target: Target) -> dict[str, str]:
-        return {"instance": target.instance, **self.config.labels, **dict(target.labels)}
+        return {
+            "instance": self._instances.get(target.url, target.instance),
+            **self.config.labels,
+            **dict(target.labels),
+        }
 
     def _resource(self) -> dict[str, str]:
         config = self.config

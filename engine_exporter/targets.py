@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,11 @@ class Target:
     def instance(self) -> str:
         """Host and port."""
         return urlsplit(self.url).netloc
+
+    @property
+    def path(self) -> str:
+        """Where on its server the page is."""
+        return urlsplit(self.url).path
 
     @property
     def base(self) -> str:
@@ -64,6 +70,13 @@ def parse_targets(raw: Iterable[object], origin: str) -> tuple[Target, ...]:
         ExporterError: one of them is none.
     """
     return tuple({target.url: target for target in (parse_target(one, origin) for one in raw)}.values())
+
+
+def instances_of(targets: Iterable[Target]) -> dict[str, str]:
+    """Name the instance of every target by its address: host and port, and the path where two share those."""
+    listed = tuple(targets)
+    shared = Counter(target.instance for target in listed)
+    return {target.url: target.instance + (target.path if shared[target.instance] > 1 else "") for target in listed}
 
 
 @dataclass(slots=True)

@@ -304,6 +304,15 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(sidecar):
     assert "hush" not in str(told.value)
 
 
+def test_two_pages_of_one_server_are_told_apart(sidecar):
+    made, sent = sidecar(
+        only_metrics(PAGE), targets=("http://a:1/x/metrics", "http://a:1/y/metrics", "http://b:1/metrics")
+    )
+    made.round()
+    told = {labels_of(point)["instance"] for point in sent_points(sent)["up"][1]}
+    assert told == {"a:1/x/metrics", "a:1/y/metrics", "b:1"}
+
+
 def test_many_slow_targets_keep_no_place_from_a_good_one(sidecar):
     hangs = threading.Event()
     slow = [f"http://slow-{number}:8000/metrics" for number in range(60)]
