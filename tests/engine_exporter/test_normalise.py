@@ -43,6 +43,12 @@ EXPECTED = {
         "infer.engine.requests_waiting": 8,
         "infer.engine.preemptions": 15,
     },
+    "vllm_0_32_two_servers": {
+        "infer.engine.output_tokens": 12 * 24,
+        "infer.engine.requests_finished": 12,
+        "gen_ai.server.time_to_first_token_count": 12,
+        "infer.engine.requests_running": 0,
+    },
     "vllm_0_32_end": {
         "infer.engine.input_tokens": 174_934,
         "infer.engine.cached_tokens": 91_840,
