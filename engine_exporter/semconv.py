@@ -485,12 +485,3 @@ CLOCK_EVENT_REASONS: dict[int, str] = {
     0x100: "display_clock_setting",
 }
 """NVML's bits (nvml.h, nvmlClocksEventReason*), spelled as NVML does."""
-
-
-def __getattr__(name: str) -> dict[str, str]:
-    """Names that engines serve -> canonical names, for those who know them from here; `alias_tables.py` has them."""
-    if name == "VLLM_METRICS":
-        from engine_exporter.alias_tables import simple_names
-
-        return simple_names()
-    raise AttributeError(name)

@@ -7,7 +7,7 @@ import duckdb
 import pytest
 
 from collector.store import migrate
-from engine_exporter import semconv
+from engine_exporter import alias_tables, semconv
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA_FILES = sorted((ROOT / "collector/schema").glob("*.sql"))
@@ -107,8 +107,8 @@ def test_no_name_on_the_list_stands_twice():
         assert len(names) == len(set(names))
 
 
-def test_every_vllm_name_leads_to_a_listed_metric():
-    assert set(semconv.VLLM_METRICS.values()) <= {known.name for known in semconv.METRICS}
+def test_every_engines_name_leads_to_a_listed_metric():
+    assert set(alias_tables.simple_names().values()) <= {known.name for known in semconv.METRICS}
 
 
 @pytest.mark.parametrize("file", QUERY_FILES, ids=lambda file: file.name)
