@@ -8,9 +8,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from collector.redacted_names import REDACTED
+from collector.scrape_config import ScrapeJob
 
 DATED_TABLES = (
-    "gpu_samples", "metric_exemplars", "metric_histograms", "metric_points", "requests", "spans",
+    "gpu_samples", "logs", "metric_exemplars", "metric_histograms", "metric_points", "requests", "spans",
 )  # fmt: skip
 """The large tables, whose rows belong to a day; a test holds them against the schema."""
 
@@ -55,6 +56,9 @@ class CollectorConfig(BaseModel):
         default=256 * 2**20, gt=0, description="Size of the audit log; above it the oldest lines go."
     )
     scrape: tuple[ScrapeTarget, ...] = Field(default=(), description="Prometheus endpoints to read.")
+    scrape_jobs: tuple[ScrapeJob, ...] = Field(
+        default=(), description="Endpoints that are found: in lists, files, DNS and Kubernetes; see ScrapeJob."
+    )
     scrape_interval_seconds: float = Field(default=15.0, gt=0, description="Time between two reads of a target.")
     scrape_timeout_seconds: float = Field(default=10.0, gt=0, description="A target that takes longer is down.")
     max_body_bytes: int = Field(

@@ -9,7 +9,7 @@ Counters keep their raw values; the lines of a histogram become one row. A scrap
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,13 +19,13 @@ from collector.decoded import Decoded, Rejected
 from collector.errors import PermanentError
 from collector.gpu_rows import GpuRows
 from collector.metric_rows import MetricRows
-from collector.prometheus_text import PrometheusText, Sample
+from collector.prometheus_text import Exemplar, PrometheusText, Sample
 from engine_exporter import semconv
 from engine_exporter.gpu_pages import samples_of
 from engine_exporter.gpu_sample import GpuSample
 from engine_exporter.normalise import KINDS, Line, Named, kind_of, normalise
 
-UP = "up"
+UP, DURATION = "up", "scrape_duration_seconds"
 COUNT_LIMIT = 2.0**63
 
 
@@ -46,7 +46,9 @@ def decode_scrape(body: bytes, meta: Mapping[str, Any]) -> Decoded:
     Args:
         body: the text; empty where the scrape failed.
         meta: `target` (its address or name), `labels` (laid on every series), `observed_us` (when
-            it was read, microseconds since 1970, UTC) and `up` (false where it failed).
+            it was read, microseconds since 1970, UTC), `up` (false where it failed), `duration_seconds` (how long it
+            took, where known), `ended` (true: the text's series end here, its values do not count) and `honor_labels`
+            (true: the text's labels win).
 
     Raises:
         PermanentError: the text is not in the Prometheus format.
@@ -61,35 +63,67 @@ def decode_scrape(body: bytes, meta: Mapping[str, Any]) -> Decoded:
         dict(meta.get("labels") or {}),
         int(meta["observed_us"]),
         up=bool(meta.get("up", True)),
+        about=About(
+            bool(meta.get("ended", False)), bool(meta.get("honor_labels", False)), meta.get("duration_seconds")
+        ),
     )
 
 
-def rows_of_scrape(text: str, target: str, labels: Mapping[str, str], observed_us: int, *, up: bool = True) -> Decoded:
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is said of a text beside where and when it was read."""
+
+    ended: bool = False
+    """Its series end here: a stale marker each, no values."""
+    honor_labels: bool = False
+    """Its own labels win over the target's."""
+    duration_seconds: float | None = None
+    """How long the scrape took."""
+
+
+def rows_of_scrape(
+    text: str, target: str, labels: Mapping[str, str], observed_us: int, *, up: bool = True, about: About = About()
+) -> Decoded:
     """Turn one text into rows of `metric_series`, `metric_points` and `metric_histograms`; see `decode_scrape`."""
     instance = {"instance": instance_of(target)}
+
+    def laid_on(own: Mapping[str, str]) -> dict[str, str]:
+        return {**instance, **labels, **own} if about.honor_labels else {**instance, **own, **labels}
+
     rows, gpus = MetricRows(), GpuRows()
     rejected: list[Rejected] = []
     if up:
         parsed = PrometheusText(text)
         plausible: list[Line] = []
+        exemplars: list[tuple[Line, Exemplar]] = []
         for sample in parsed.samples():
             if is_plausible(sample, observed_us):
                 plausible.append(Line(sample.name, dict(sample.labels), sample.value, sample.time_ms))
+                if sample.exemplar is not None:
+                    exemplars.append((plausible[-1], sample.exemplar))
                 continue
             reason = f"{sample.name}: its time {sample.time_ms} ms is before 2000 or more than a day ahead"
             rejected.append(Rejected(reason, repr(sample).encode()))
         page = normalise(plausible, parsed.types)
         histograms: dict[tuple[str, str, tuple[tuple[str, str], ...]], HistogramLines] = {}
         for line in page.lines:
-            place_line(rows, parsed, line, {**instance, **line.labels, **labels}, observed_us, histograms)
+            place_line(rows, parsed, line, laid_on(line.labels), observed_us, histograms)
         for (name, served, owners), lines in histograms.items():
             try:
                 add_histogram(rows, name, served, parsed.units.get(served, ""), dict(owners), lines)
             except PermanentError as error:
                 rejected.append(Rejected(f"{served}: {error}", repr((served, owners, lines)).encode()))
         for gpu in samples_of(page.gpu_lines):
-            place_gpu(rows, gpus, gpu, {**instance, **gpu.labels, **labels}, observed_us)
-    rows.point(rows.series(UP, "gauge", "1", {**instance, **labels}), observed_us, 1.0 if up else 0.0)
+            place_gpu(rows, gpus, gpu, laid_on(gpu.labels), observed_us)
+        for sample_line, exemplar in exemplars:
+            place_exemplar(rows, parsed, sample_line, exemplar, laid_on, observed_us)
+    if about.ended:
+        rows.end(observed_us)
+        return Decoded({}, rows.points_count, tuple(rejected), rows.build())
+    own = {**instance, **labels}
+    if about.duration_seconds is not None:
+        rows.point(rows.series(DURATION, "gauge", "s", own), observed_us, about.duration_seconds)
+    rows.point(rows.series(UP, "gauge", "1", own), observed_us, 1.0 if up else 0.0)
     gpu_rows = gpus.build()
     tables = (*rows.build(), gpu_rows) if gpu_rows.rows else rows.build()
     return Decoded({}, rows.points_count, tuple(rejected), tables)
@@ -124,6 +158,28 @@ def place_line(
     kind = KINDS.get(line.name) or kind_of(line.name, parsed.types)
     unit = parsed.units.get(line.served.removesuffix("_total"), "")
     rows.point(rows.series(line.served, kind, unit, labels, line.name), observed, line.value)
+
+
+def place_exemplar(
+    rows: MetricRows,
+    parsed: PrometheusText,
+    line: Line,
+    exemplar: Exemplar,
+    laid_on: Callable[[Mapping[str, str]], dict[str, str]],
+    observed_us: int,
+) -> None:
+    """Add the exemplar of a line to the series that the line belongs to."""
+    at_us = observed_us if exemplar.time_ms is None else exemplar.time_ms * 1000
+    if not math.isfinite(exemplar.value) or not EARLIEST_US <= at_us <= observed_us + AHEAD_US:
+        return
+    for named in normalise([line], parsed.types).lines[:1]:
+        labels = laid_on(named.labels)
+        kind = "histogram" if named.suffix else KINDS.get(named.name) or kind_of(named.name, parsed.types)
+        if named.suffix:
+            labels.pop("le", None)
+        unit = parsed.units.get(named.served.removesuffix("_total"), "")
+        series = rows.series(named.served, kind, unit, labels, named.name)
+        rows.exemplar(series, at_us, exemplar.value, dict(exemplar.labels))
 
 
 def place_gpu(rows: MetricRows, gpus: GpuRows, gpu: GpuSample, labels: dict[str, str], observed_us: int) -> None:

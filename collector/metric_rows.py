@@ -149,6 +149,14 @@ class MetricRows:
         )
         return identity
 
+    def end(self, observed_us: int) -> None:
+        """Say of every series here that it ends at a time, in place of its values."""
+        self._points = {(series, observed_us): None for series, _ in self._points}
+        for series in {series for series, _ in self._histograms}:
+            self._histograms = {key: row for key, row in self._histograms.items() if key[0] != series}
+            self.histogram(series, observed_us, count=None, total=None, bounds=[], bucket_counts=[])
+        self._exemplars.clear()
+
     @property
     def points_count(self) -> int:
         """Points and histograms so far."""

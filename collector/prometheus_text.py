@@ -20,6 +20,18 @@ CACHE_LIMIT = 50_000
 
 
 @dataclass(frozen=True, slots=True)
+class Exemplar:
+    """What stands behind ` # ` on a line of OpenMetrics."""
+
+    labels: tuple[tuple[str, str], ...]
+    """Its labels: trace_id, span_id …"""
+    value: float
+    """The measured value."""
+    time_ms: int | None
+    """When it was measured, milliseconds since 1970, where it says so."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One line of the text."""
 
@@ -31,6 +43,8 @@ class Sample:
     """Its value."""
     time_ms: int | None
     """Its own time, milliseconds since 1970, where it has one."""
+    exemplar: Exemplar | None = None
+    """A measured value with its trace, where the line has one."""
 
 
 @dataclass(slots=True)
@@ -80,7 +94,8 @@ _heads: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {}
 def parse_sample(line: str, in_seconds: bool = False) -> Sample:
     """Parse one line `name{labels} value [time]`; OpenMetrics, which ends with `# EOF`, has its times in seconds."""
     head, tail = halves_of(line)
-    words = tail.split(" # ", 1)[0].split()
+    content, _, behind = tail.partition(" # ")
+    words = content.split()
     if not 1 <= len(words) <= 2:
         raise ValueError("a value is expected after the name and labels")
     known = _heads.get(head)
@@ -89,7 +104,21 @@ def parse_sample(line: str, in_seconds: bool = False) -> Sample:
         if len(_heads) >= CACHE_LIMIT:
             _heads.clear()
         _heads[head] = known
-    return Sample(known[0], known[1], float(words[0]), time_ms_of(words[1], in_seconds) if len(words) == 2 else None)
+    time_ms = time_ms_of(words[1], in_seconds) if len(words) == 2 else None
+    return Sample(known[0], known[1], float(words[0]), time_ms, parse_exemplar(behind) if behind else None)
+
+
+def parse_exemplar(text: str) -> Exemplar | None:
+    """Parse `{labels} value [seconds]`; None where it is none: the line's own value is good all the same."""
+    labels = LABELS.match(text)
+    words = text[labels.end() :].split() if labels else []
+    if labels is None or not 1 <= len(words) <= 2:
+        return None
+    try:
+        own = labels_in(labels[0][1:-1].strip())
+        return Exemplar(own, float(words[0]), time_ms_of(words[1], True) if len(words) == 2 else None)
+    except (ValueError, IndexError):
+        return None
 
 
 def halves_of(line: str) -> tuple[str, str]:
@@ -121,21 +150,28 @@ def parse_head(head: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     """Parse `name{labels}`, or the quoted form `{"name", labels}`."""
     name, brace, rest = head.partition("{")
     name = name.strip()
-    labels: list[tuple[str, str]] = []
+    labels: tuple[tuple[str, str], ...] = ()
     if brace:
         inner = rest[:-1].strip()
         if not name:
             name, inner = quoted_name(inner)
-        position = 0
-        while position < len(inner):
-            match = LABEL.match(inner, position)
-            if match is None:
-                raise ValueError(f"a label is expected at {inner[position : position + 40]!r}")
-            labels.append((unquoted(match[1]), unescaped(match[2])))
-            position = match.end()
+        labels = labels_in(inner)
     elif not NAME.fullmatch(name):
         raise ValueError("the name has signs that no metric has")
-    return name, tuple(labels)
+    return name, labels
+
+
+def labels_in(inner: str) -> tuple[tuple[str, str], ...]:
+    """Parse what stands between the braces."""
+    labels: list[tuple[str, str]] = []
+    position = 0
+    while position < len(inner):
+        match = LABEL.match(inner, position)
+        if match is None:
+            raise ValueError(f"a label is expected at {inner[position : position + 40]!r}")
+        labels.append((unquoted(match[1]), unescaped(match[2])))
+        position = match.end()
+    return tuple(labels)
 
 
 def quoted_name(inner: str) -> tuple[str, str]:

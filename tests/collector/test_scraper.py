@@ -9,6 +9,9 @@ import pytest
 from collector.testing import running_collector
 
 
+UP = "FROM metric_points JOIN metric_series USING (series_id) WHERE name = 'up'"
+
+
 class Engine(ThreadingHTTPServer):
     """A /metrics endpoint whose answer the test sets."""
 
@@ -49,7 +52,7 @@ def test_a_target_is_read_until_it_fails_and_again_when_it_is_back(engine, data_
     }
     up = ("SELECT arg_max(value, observed_at) FROM metric_points JOIN metric_series USING (series_id) "
           "WHERE name = 'up' AND replica = 'r0'")  # fmt: skip
-    tokens = "FROM metric_points JOIN metric_series USING (series_id) WHERE name = 'infer.engine.input_tokens'"
+    tokens = "FROM metric_points JOIN metric_series USING (series_id) WHERE name = 'infer.engine.input_tokens' AND value IS NOT NULL"
     with running_collector(data_dir, **environment) as collector:
         collector.wait_until(up, 1.0)
         collector.wait_until("SELECT count(*) > 1 AND max(value) = 7 " + tokens, True)
@@ -74,6 +77,6 @@ def test_a_target_that_is_not_there_is_down(data_dir):
         "FLEETMETER__COLLECTOR__SCRAPE_INTERVAL_SECONDS": "0.2",
     }
     with running_collector(data_dir, **environment) as collector:
-        collector.wait_until("SELECT count(*) > 1 AND max(value) = 0 FROM metric_points", True)
-        labels = collector.value("SELECT labels FROM metric_series")
+        collector.wait_until("SELECT count(*) > 1 AND max(value) = 0 " + UP, True)
+        labels = collector.value("SELECT labels FROM metric_series WHERE name = 'up'")
     assert labels == [("instance", "127.0.0.1:1")]

@@ -120,8 +120,13 @@ def test_what_prometheus_writes_is_what_it_holds_and_it_can_read_us(tmp_path):
             )
             found = held_by_us(collector, end)
         assert found == expected
-        assert collector.value("SELECT kind FROM metric_families WHERE name = 'fleetmeter_received_bodies_total'") == "counter"
-        kinds = "SELECT list(DISTINCT kind) FROM metric_series WHERE name = 'prometheus_tsdb_head_samples_appended_total'"
+        assert (
+            collector.value("SELECT kind FROM metric_families WHERE name = 'fleetmeter_received_bodies_total'")
+            == "counter"
+        )
+        kinds = (
+            "SELECT list(DISTINCT kind) FROM metric_series WHERE name = 'prometheus_tsdb_head_samples_appended_total'"
+        )
         assert collector.value(kinds) == ["counter"]
         assert collector.metric('fleetmeter_refused_bodies_total{door="remote_write",status="partial"}') == 0
 
