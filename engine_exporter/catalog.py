@@ -192,13 +192,21 @@ def falling_buckets(named: Iterable[Named]) -> dict[str, str]:
     for line in named:
         if line.suffix == "_bucket" and line.alias is not None and "le" in line.labels:
             own = tuple(sorted((key, value) for key, value in line.labels.items() if key != "le"))
-            series.setdefault((line.served, own), []).append((float(line.labels["le"]), line.value))
+            series.setdefault((line.served, own), []).append((bound_of(line.labels["le"]), line.value))
     reasons = {}
     for (served, _), buckets in series.items():
         counts = [count for _, count in sorted(buckets)]
         if any(low > high for low, high in itertools.pairwise(counts)):
             reasons[served] = "a bucket holds fewer observations than a smaller one"
     return reasons
+
+
+def bound_of(text: str) -> float:
+    """Read a bucket's bound; what is no number stands at the end."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.inf
 
 
 def frozen(named: Sequence[Named], later: Sequence[Line], types: Mapping[str, str]) -> list[Doubt]:

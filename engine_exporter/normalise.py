@@ -140,7 +140,7 @@ def _add(page: Page, found: Found, line: Line, suffix: str, version: Version) ->
         labels[QUALITY] = SUSPECT
     value = line.value
     if suffix == "_bucket" and alias.scale != 1.0 and "le" in labels:
-        labels["le"] = repr(float(labels["le"]) * alias.scale)
+        labels["le"] = scaled_bound(labels["le"], alias.scale)
     elif suffix in ("", "_sum"):
         value *= alias.scale
     served = line.name.removesuffix(suffix) if suffix else line.name
@@ -148,6 +148,14 @@ def _add(page: Page, found: Found, line: Line, suffix: str, version: Version) ->
     prefix = served.removesuffix("_total").removesuffix(alias.name.removesuffix("_total"))
     page.spellings[served] = found.table.prefixes.index(prefix) if prefix in found.table.prefixes else 0
     (page.gpu_lines if found.table.gpu and alias.to else page.lines).append(named)
+
+
+def scaled_bound(text: str, scale: float) -> str:
+    """Scale a bucket's bound; one that is no number stays, for whoever reads the histogram to refuse."""
+    try:
+        return repr(float(text) * scale)
+    except ValueError:
+        return text
 
 
 def _labels(table: Table, served: Mapping[str, str], drop: frozenset[str]) -> dict[str, str]:

@@ -206,7 +206,10 @@ def _add_line(buckets: Buckets, line: Named, bound: str | None) -> None:
     elif line.suffix == "_count":
         buckets.count = line.value
     elif bound is not None:
-        buckets.upper.append((float(bound), line.value))
+        try:
+            buckets.upper.append((float(bound), line.value))
+        except ValueError:  # a bound that is no number makes the histogram unsound
+            buckets.upper.append((math.nan, math.nan))
 
 
 def add_gpus(message: MetricMessage, samples: Iterable[GpuSample], labels: Mapping[str, str]) -> None:

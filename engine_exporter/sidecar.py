@@ -119,13 +119,19 @@ class Sidecar:
                     raise text
                 self._add_target(message, target, text, at_unix_ns)
                 up = True
-            except ExporterError as error:
-                done.failed_targets[target.url] = str(error)
+            except Exception as error:  # noqa: BLE001 - whatever a page does to us stays with its target
+                told = isinstance(error, ExporterError)
+                done.failed_targets[target.url] = (
+                    str(error) if told else f"{target.url}: {type(error).__name__}: {error}"
+                )
                 message = MetricMessage(self._resource(), at_unix_ns)
                 up = False
             self._finish(message, target, up, at_unix_ns)
             done.points_count += message.points_count
-        done.points_count += self._add_own_gpus(at_unix_ns)
+        try:
+            done.points_count += self._add_own_gpus(at_unix_ns)
+        except Exception as error:  # noqa: BLE001 - a driver's fault costs no engine its metrics
+            done.failed_targets["this host's GPUs"] = f"the GPUs can't be read: {type(error).__name__}: {error}"
         done.points_count += self._add_kv(at_unix_ns)
         self._send_waiting(done)
         done.waiting_count = len(self.waiting)

@@ -5,10 +5,12 @@ import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import DataPointFlags
 
-from engine_exporter import semconv
+from engine_exporter import alias_tables, semconv
 from engine_exporter.config import ExporterConfig
 from engine_exporter.errors import ExporterError, UnreachableError
 from engine_exporter.gpus import Gpus
@@ -187,6 +189,51 @@ def test_one_bad_target_takes_no_other_down(sidecar):
         assert up == {"hangs:8000": 0.0, "down:8000": 0.0, "garbage:8000": 0.0, "good:8000": 1.0, "fine:8000": 1.0}
     finally:
         hangs.set()
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from(
+                [
+                    'vllm:e2e_request_latency_seconds_bucket{le="x"} 1',
+                    'sglang:kv_transfer_latency_ms_bucket{le="x"} 1',
+                    "vllm:e2e_request_latency_seconds_count NaN",
+                    'vllm:cache_config_info{block_size="None",num_gpu_blocks="nan"} 1',
+                    'DCGM_FI_DEV_POWER_USAGE{gpu="x"} -1',
+                    'DCGM_FI_PROF_GR_ENGINE_ACTIVE{UUID="u",GPU_I_ID="1",GPU_I_PROFILE="?"} 0.5',
+                    "# TYPE vllm:num_requests_running histogram",
+                    "vllm:prompt_tokens_total 1e400",
+                ]
+            ),
+            st.builds(
+                "{}{} {}".format,
+                st.sampled_from(sorted(alias_tables.index())),
+                st.sampled_from(["", "_bucket", "_sum", "_count", "_total"]),
+                st.floats().map(str),
+            ),
+            st.text(max_size=40),
+        ),
+        max_size=8,
+    )
+)
+def test_no_page_ends_the_round(lines):
+    sent = []
+    config = ExporterConfig(targets=(TARGET,), gpu=False)
+    made = Sidecar(config, fetch=only_metrics("\n".join(lines)), send=lambda *all: sent.append(all), unix_ns=lambda: 7)
+    try:
+        done = made.round()
+        for problem in done.failed_targets.values():
+            assert "Error:" not in problem, problem
+        assert "up" in sent_points(sent)
+    finally:
+        made.close()
+
+
+def test_a_driver_that_fails_costs_no_engine_its_metrics(sidecar):
+    made, sent = sidecar(only_metrics(PAGE), sample_gpus=failing(RuntimeError("driver")))
+    assert list(made.round().failed_targets) == ["this host's GPUs"]
+    assert "infer.engine.input_tokens" in sent_points(sent)
 
 
 def test_a_counter_that_fell_starts_anew(sidecar):
