@@ -26,7 +26,7 @@ from collector.receivers.http_messages import read_body
 from collector.receivers.intake import Intake
 from collector.receivers.otlp_http import status_of
 from collector.self_metrics import SelfMetrics
-from collector.sql_door import SqlDoor
+from collector.sql_door import Asker, SqlDoor
 from collector.sql_values import answer_to_json, mapping_of_parameters
 from collector.table_contracts import writable_contract
 from collector.tokens import Bearer, Tokens
@@ -52,6 +52,7 @@ SQL_BODY = {
         },
     }
 }
+STOP_AGAIN_SECONDS = 0.05
 ARROW_BODY = {"requestBody": {"required": True, "content": {ARROW: {"schema": {"type": "string", "format": "binary"}}}}}
 TEXT_BODY = {"requestBody": {"required": True, "content": {"text/plain": {"schema": {"type": "string"}}}}}
 OTLP_PATHS: dict[str, Any] = {
@@ -145,19 +146,22 @@ class Api:
             raise RetryableError(f"{self._running} queries run or wait already; ask again in a moment")
         self._running += 1
         try:
-            loop = asyncio.get_running_loop()
-            content = await loop.run_in_executor(
-                self.queries, self._answer, sql, parameters, as_arrow, bearer, remote_of(request)
+            loop, asker = asyncio.get_running_loop(), Asker()
+            answer = loop.run_in_executor(
+                self.queries, self._answer, sql, parameters, as_arrow, bearer, remote_of(request), asker
             )
+            content = await unless_left(answer, request, asker)
         finally:
             self._running -= 1
         return Response(content, media_type=ARROW if as_arrow else "application/json")
 
-    def _answer(self, sql: str, parameters: Any, as_arrow: bool, bearer: Bearer, remote: str | None) -> bytes:
+    def _answer(
+        self, sql: str, parameters: Any, as_arrow: bool, bearer: Bearer, remote: str | None, asker: Asker
+    ) -> bytes:
         started = time.perf_counter()
         told: dict[str, Any] = {"status": 200}
         try:
-            rows = self.door.query(sql, parameters, bearer.team)
+            rows = self.door.query(sql, parameters, bearer.team, asker)
             told["rows"] = rows.num_rows
         except CollectorError as error:
             told = {"status": status_of(error), "error": str(error)[:500]}
@@ -291,6 +295,26 @@ async def body_of(request: Request, limit_bytes: int) -> bytes:
 def remote_of(request: Request) -> str | None:
     """Return the address of the peer; None over a socket without one."""
     return request.client.host if request.client else None
+
+
+async def unless_left(answer: asyncio.Future[bytes], request: Request, asker: Asker) -> bytes:
+    """Wait for an answer; where the client leaves first, stop the query, so that its thread is free for another."""
+    left = asyncio.create_task(wait_until_left(request))
+    try:
+        either: set[asyncio.Future[Any]] = {answer, left}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        while not answer.done():
+            asker.leave()
+            await asyncio.wait({answer}, timeout=STOP_AGAIN_SECONDS)
+    finally:
+        left.cancel()
+    return answer.result()
+
+
+async def wait_until_left(request: Request) -> None:
+    """Return once the client has closed its connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def observed_time(text: str | None, now: datetime) -> datetime:

@@ -12,6 +12,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -53,6 +54,26 @@ ROLLUPS = re.compile(r"\brequest_(hours|sketches)\b", re.IGNORECASE)
 COMPUTED = re.compile(r"\bcomputed_request_", re.IGNORECASE)
 """What compares them with the requests asks for all of those."""
 
+LEFT = "the question was taken back"
+REMEMBERED_COUNT, REMEMBERED_LENGTH = 256, 32_768
+"""So many statements of at most so many characters are remembered as let in."""
+
+
+@dataclass(slots=True)
+class Asker:
+    """Whoever waits for an answer, and may leave."""
+
+    gone: bool = False
+    """True once nobody waits any more."""
+    stop: Callable[[], None] | None = None
+    """Stops the query while it runs."""
+
+    def leave(self) -> None:
+        """Take the question back; call it again until the query has ended, for one about to start can't be stopped."""
+        self.gone = True
+        if (stop := self.stop) is not None:
+            stop()
+
 
 class SqlDoor:
     """Run one SELECT from outside.
@@ -77,6 +98,8 @@ class SqlDoor:
         self._rows_limit = rows_limit
         self._bytes_limit = bytes_limit
         self._running: set[duckdb.DuckDBPyConnection] = set()
+        self._checked: dict[tuple[str, bool], Any] = {}
+        """Statements that were let in, parsed; boards ask the same ones again and again."""
         self._closed = False
 
     def close(self) -> None:
@@ -85,8 +108,20 @@ class SqlDoor:
         for cursor in list(self._running):
             cursor.interrupt()
 
-    def query(self, sql: str, parameters: Mapping[str, Any] | None = None, team: str | None = None) -> pa.Table:
+    def query(
+        self,
+        sql: str,
+        parameters: Mapping[str, Any] | None = None,
+        team: str | None = None,
+        asker: Asker | None = None,
+    ) -> pa.Table:
         """Return the rows of one SELECT with `$name` parameters; with a team, out of that team's rows alone.
+
+        Args:
+            sql: one statement.
+            parameters: values by name.
+            team: whose rows may be seen; None: all.
+            asker: lets whoever asks take the question back.
 
         Raises:
             PermanentError: the SQL is wrong, is no single SELECT, or its answer is too large.
@@ -94,14 +129,35 @@ class SqlDoor:
         """
         if self._closed:
             raise RetryableError("the collector is stopping; ask again in a few seconds")
+        if asker is not None and asker.gone:
+            raise RetryableError(LEFT)
         cursor = self._new_cursor()
         self._running.add(cursor)
         try:
+            if asker is not None:
+                asker.stop = cursor.interrupt
             with self._time_limit(cursor) as late:
                 return self._run(cursor, sql, dict(parameters or {}), team, late)
+        except PermanentError as error:
+            if asker is not None and asker.gone:
+                raise RetryableError(LEFT) from error
+            raise
         finally:
+            if asker is not None:
+                asker.stop = None
             self._running.discard(cursor)
             cursor.close()
+
+    def _check(self, cursor: duckdb.DuckDBPyConnection, sql: str, of_team: bool) -> Any:
+        """Let a statement in, and remember that; return it parsed."""
+        if (known := self._checked.get((sql, of_team))) is not None:
+            return known
+        tree = check_statement(cursor, sql, team_view.TABLE_FUNCTIONS if of_team else TABLE_FUNCTIONS)
+        if not of_team and len(sql) <= REMEMBERED_LENGTH:  # a team's is changed before it runs
+            if len(self._checked) >= REMEMBERED_COUNT:
+                self._checked.clear()
+            self._checked[sql, of_team] = tree
+        return tree
 
     def _run(
         self,
@@ -112,7 +168,7 @@ class SqlDoor:
         late: threading.Event,
     ) -> pa.Table:
         try:
-            tree = check_statement(cursor, sql, TABLE_FUNCTIONS if team is None else team_view.TABLE_FUNCTIONS)
+            tree = self._check(cursor, sql, team is not None)
             if team is not None:
                 sql = team_view.narrowed(cursor, team, tree)
             cursor.execute("BEGIN TRANSACTION READ ONLY").fetchall()
