@@ -6,6 +6,7 @@ import pynvml
 import pytest
 
 from engine_exporter import semconv
+from engine_exporter.gpu_activity import GpuActivity
 from engine_exporter.gpu_pages import LatchedXids, samples_of
 from engine_exporter.gpu_sample import GpuSample
 from engine_exporter.gpus import Gpus, NoGpusError
@@ -78,6 +79,12 @@ def test_activity_needs_two_looks_and_is_a_share():
     check_sample(second)
     gpus.close()
     assert (nvml.samples_count, nvml.is_open) == (0, False)
+
+
+def test_pynvml_takes_what_is_asked_of_gpm():
+    """Without a driver the call fails, as NVML's own error: names, fields and their types are those of pynvml."""
+    activity = GpuActivity(pynvml, None, pynvml.c_nvmlGpmSample_t(), pynvml.c_nvmlGpmSample_t())
+    assert activity._between() == {}
 
 
 def test_a_gpu_before_hopper_has_no_activity():
