@@ -12,6 +12,11 @@ import click
 # command -> (module:object, one line of help shown without importing the module)
 COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("analytics.cost_commands.report:report", "Tell what every team's tokens cost."),
+    "explain": (
+        "analytics.cost_commands.explain:explain",
+        "Open a figure down to its requests, prices and arithmetic.",
+    ),
+    "change": ("analytics.cost_commands.change:change", "Tell why the bill of a month is not that of another."),
     "close": ("analytics.cost_commands.close:close", "Freeze a month in the ledger, or correct it."),
     "verify": ("analytics.cost_commands.verify:verify", "Check that the ledger is as it was written."),
     "rates": ("analytics.cost_commands.rates:rates", "Prices of GPUs, and what APIs list for tokens."),

@@ -12,58 +12,6 @@ BEGINS = datetime(2026, 10, 1)
 CLOSED = datetime(2026, 11, 1, 9)
 
 
-@pytest.fixture
-def october(store):
-    """Two teams on one replica in October at 2 USD/h; each works for one hour of the first two days."""
-    known = {"known_from": BEGINS}
-    store.rows(
-        "rate_cards",
-        {
-            "rate_id": "a",
-            "gpu_type": "H100",
-            "currency": "USD",
-            "gpu_hour_units": 2 * 10**9,
-            "valid_from": BEGINS,
-            **known,
-        },
-    )
-    store.rows(
-        "replicas", {"replica": "r", "valid_from": BEGINS, "gpu_type": "H100", "gpu_count": 1, "model": "m", **known}
-    )
-    for day in range(2):
-        began = BEGINS + day * DAY + timedelta(hours=10)
-        store.requests(
-            *({"team": team, "output_tokens": tokens} for team, tokens in (("x", 300), ("y", 100))),
-            started_at=began, ended_at=began + timedelta(hours=1), received_at=began + timedelta(hours=2), replica="r",
-            model="m",
-        )  # fmt: skip
-    return store
-
-
-@pytest.fixture
-def cost(store, cli, tmp_path):
-    """Run `fleetmeter cost …` on the store's file at a time."""
-
-    def run(*words, now=CLOSED):
-        store.client.close()
-        timed = ["--now", now.isoformat()] if words[0] in ("close", "report", "explain") else []
-        ran = cli("cost", *words, "--db", str(tmp_path / "fleet.duckdb"), *timed)
-        from collector.client import FileClient
-
-        store.client = FileClient(tmp_path / "fleet.duckdb", write=True)
-        return ran
-
-    return run
-
-
-def late(store, *, received=CLOSED + timedelta(hours=1), team="z", tokens=400):
-    began = BEGINS + timedelta(hours=10)
-    store.requests(
-        {"team": team, "output_tokens": tokens, "started_at": began, "ended_at": began + timedelta(hours=1)},
-        received_at=received, replica="r", model="m",
-    )  # fmt: skip
-
-
 def test_a_month_closes_to_its_bill(october, cost):
     ran = cost("close", "--month", "2026-10", "--format", "json")
     assert ran.code == 0, ran.err
@@ -116,7 +64,7 @@ def test_days_closed_one_by_one_leave_little_for_the_month(october, cost):
 
 def test_late_requests_are_told_and_corrected_and_the_bill_stays(october, cost):
     cost("close", "--month", "2026-10")
-    late(october)
+    october.late()
     told = cost("close", "--month", "2026-10", now=CLOSED + DAY)
     assert told.code == 1
     assert "2026-10-01: 1 request came since" in told.err
