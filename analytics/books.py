@@ -82,8 +82,8 @@ def load_book(
     found = compare(table, rows, known)
     if found.restated and not restate:
         raise BookError(
-            f"{len(found.restated)} row{'s' if len(found.restated) > 1 else ''} of the file differ from what the book "
-            "has, and nothing was loaded:\n"
+            f"{len(found.restated)} row{'s of the file differ' if len(found.restated) > 1 else ' of the file differs'} "
+            "from what the book has, and nothing was loaded:\n"
             + listed([difference(table, before, after) for before, after in found.restated])
             + "\nif the new values are right, load it with --restate; a frozen month then needs "
             "`fleetmeter cost close --month … --correct`"

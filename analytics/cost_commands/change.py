@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from analytics import answers
-from analytics.cost_commands.periods import month_of, month_option
+from analytics.cost_commands.periods import month_of, period_options, range_of
 from collector.options import data_options, open_data
 
 if TYPE_CHECKING:
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @data_options
-@month_option
+@period_options
 @click.option("--against", type=answers.Month(), help="The earlier month.  [default: the one before --month]")
+@click.option("--against-from", type=answers.Day(), help="First day of an earlier range.")
+@click.option("--against-to", type=answers.Day(), help="Its last day, inclusive.")
 @click.option(
     "--by",
     type=click.Choice(["reason", "team"]),
@@ -38,12 +40,20 @@ def change(
     db: Path | None,
     url: str | None,
     month: date | None,
+    day: date | None,
+    first: date | None,
+    last: date | None,
     against: date | None,
+    against_from: date | None,
+    against_to: date | None,
     by: str,
     now: datetime,
     output: str,
 ) -> int:
-    """Tell why the bill of a month is not that of another; the parts add up to the difference exactly.
+    """Tell why a bill is not that of an earlier time; the parts add up to the difference exactly.
+
+    Two months, or two ranges of days; without --against… the later one is compared with the month, or with as many
+    days, before it.
 
     The reasons are volume, team mix, prompt length, output length, cache hits, batch efficiency, utilisation (cold
     starts and faults), idle and price; per_million is the same for the bill per million tokens. A running month is
@@ -51,10 +61,15 @@ def change(
     """
     from analytics.waterfall import waterfall
 
-    later = month_of(month or now.date())
-    earlier = month_of(against or later[0] - timedelta(days=1))
+    later = range_of(month, day, first, last, now)
+    if against or against_from or against_to:
+        earlier = range_of(against, None, against_from, against_to, now)
+    elif day or first:
+        earlier = later[0] - (later[1] - later[0]), later[0]
+    else:
+        earlier = month_of(later[0] - timedelta(days=1))
     if earlier == later:
-        raise click.UsageError("--month and --against are the same month")
+        raise click.UsageError("that is the same time twice: name another with --against, or --against-from and -to")
     weights = ctx.obj.section("analytics").token_weights
     with closing(open_data(db, url)) as client:
         found = waterfall(client, earlier, later, weights=weights, now=now)
@@ -62,7 +77,7 @@ def change(
     rows = reasons(found) if by == "reason" else teams(found)
     answers.answer(rows, output, shows=dict.fromkeys(("before", "after", "change", "per_million"), answers.money))
     if output == "table":
-        tell(found, earlier[0], later[0], hint)
+        tell(found, named(earlier), named(later), hint)
     for line in found.unpriced:
         click.echo(f"the bills lack: {line}", err=True)
     return 1 if found.unpriced else 0
@@ -89,13 +104,20 @@ def teams(found: Waterfall) -> pl.DataFrame:
     return pl.DataFrame(rows, names, orient="row")
 
 
-def tell(found: Waterfall, earlier: date, later: date, hint: str) -> None:
+def named(days: tuple[date, date]) -> str:
+    """Name a range: a month, a day, or from when to when."""
+    if days == month_of(days[0]):
+        return f"{days[0]:%Y-%m}"
+    last = days[1] - timedelta(days=1)
+    return str(last) if days[0] == last else f"{days[0]} to {last}"
+
+
+def tell(found: Waterfall, earlier: str, later: str, hint: str) -> None:
     """Say in a sentence what is compared."""
     if hint:
-        click.echo(f"nothing is billed in {earlier:%Y-%m} and {later:%Y-%m}: {hint}", err=True)
+        click.echo(f"nothing is billed in {earlier} and {later}: {hint}", err=True)
         return
     click.echo(
-        f"{later:%Y-%m} is {answers.money(found.after_units)} {found.currency}, {earlier:%Y-%m} was "
-        f"{answers.money(found.before_units)}",
+        f"{later}: {answers.money(found.after_units)} {found.currency}; {earlier}: {answers.money(found.before_units)}",
         err=True,
     )

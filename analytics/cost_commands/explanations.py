@@ -129,7 +129,7 @@ def entry_notes(entry: dict[str, Any], close: dict[str, Any]) -> list[str]:
     notes = [
         f"close {close['close_number']} ({close['kind']} {close['start_day']} to before {close['end_day']}) of "
         f"{close['closed_at']:%Y-%m-%d %H:%M:%S} UTC, out of what was known at {close['known_at']:%Y-%m-%d %H:%M:%S}",
-        f"method {close['parameters']}, fleetmeter {close['code_version']}, rates version {close['rates_version'][:16]}",
+        f"method {close['parameters']}, fleetmeter {close['code_version']}, rates {close['rates_version'][:16]}",
         f"hash {entry['entry_hash']}",
     ]
     if entry["corrects"]:
