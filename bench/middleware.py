@@ -137,6 +137,7 @@ def added(chunks: int, exporter: Exporter) -> tuple[float, float]:
         for _ in range(ROUNDS):
             bare.append(await serve(engine, engine))
             measured.append(await serve(wrapped, engine))
+            exporter.queue.flush()  # as the sending thread does every second: memory is used again, not ever new
             exporter.finished = FinishedRows()
             engine.plugin = FleetmeterStatLogger(finished=exporter.finished, facts=exporter.facts)
         return bare, measured

@@ -13,8 +13,9 @@ from engine_exporter.engine_half import EngineHalf, join_key, of_finished, of_li
 from engine_exporter.exporter import Exporter
 from engine_exporter.http_half import HttpHalf, outcome_of
 from engine_exporter.identity import Source, settle
+from engine_exporter.label_bound import OTHER
 from engine_exporter.phase_spans import Phases
-from engine_exporter.request_attributes import Served, request_attributes
+from engine_exporter.request_attributes import OUTCOME_TEXTS, request_attributes
 from engine_exporter.request_headers import claims_of_body
 from engine_exporter.request_metrics import Measured, Request, count
 from engine_exporter.semconv import Outcome, Trust
@@ -22,6 +23,7 @@ from engine_exporter.span_queue import request_span
 from engine_exporter.vllm_front_end import FrontEnd
 
 _FAILED = frozenset({Outcome.ERROR, Outcome.ENGINE_DEAD})
+_OK = Outcome.OK.value
 
 
 def finish(exporter: Exporter, http: HttpHalf, front_end: FrontEnd, states: Sequence[Any], scope: Any) -> None:
@@ -59,7 +61,8 @@ def finish(exporter: Exporter, http: HttpHalf, front_end: FrontEnd, states: Sequ
     if exporter.queue.dropped_count:
         attributes[semconv.LOST_COUNT] = exporter.queue.dropped_count
     measured = _measured(outcome, attributes, http.endpoint is REALTIME)
-    _count(exporter, http, served, measured)
+    known = outcome is Outcome.OK or front_end.shows_models()
+    _count(exporter, http, served.model if known else served.model and OTHER, measured)
     phases = _detail(exporter, http, engine, measured, attributes)
     elapsed_ns = round(max((http.ended_at or http.started_at) - http.started_at, 0.0) * 1e9)
     exporter.queue.offer(
@@ -80,20 +83,20 @@ def finish(exporter: Exporter, http: HttpHalf, front_end: FrontEnd, states: Sequ
 
 def _measured(outcome: Outcome, attributes: dict[str, Any], session: bool) -> Measured:
     """What the metrics take of a row: all tokens, and the latencies of requests that went well, as SLOs count them."""
-    find = attributes.get
-    tokens = find(semconv.INPUT_TOKENS), find(semconv.CACHED_TOKENS), find(semconv.OUTPUT_TOKENS)
+    find, text = attributes.get, OUTCOME_TEXTS[outcome]
+    prompt, cached, output = find(semconv.INPUT_TOKENS), find(semconv.CACHED_TOKENS), find(semconv.OUTPUT_TOKENS)
     if outcome is not Outcome.OK:
-        return Measured(outcome.value, *tokens)
+        return Measured(text, prompt, cached, output)
     e2e = None if session else find(semconv.E2E)  # how long somebody talks is no latency
-    return Measured(outcome.value, *tokens, find(semconv.TTFT), find(semconv.TPOT), e2e, find(semconv.QUEUE))
+    return Measured(text, prompt, cached, output, find(semconv.TTFT), find(semconv.TPOT), e2e, find(semconv.QUEUE))
 
 
-def _count(exporter: Exporter, http: HttpHalf, served: Served, measured: Measured) -> None:
+def _count(exporter: Exporter, http: HttpHalf, model: str | None, measured: Measured) -> None:
     exporter.outcomes[measured.outcome] += 1
     identity = http.identity
-    ok = measured.outcome == Outcome.OK.value
+    ok = measured.outcome == _OK
     trusted = identity.trust is not None and identity.trust is not Trust.ASSERTED
-    sums = exporter.metrics.sums(identity.team, trusted, served.model, ok)
+    sums = exporter.metrics.sums(identity.team, trusted, model, True)
     count(sums, measured, Request(http.trace_id, http.span_id, http.started_unix_ns))
     if ok and http.gap_counts is not None:
         sums.latencies["itl"].add(http.gap_counts, http.gaps_seconds)

@@ -70,8 +70,9 @@ def buckets_of(latency: LatencyHistogram) -> list[Any]:
             found.append((edge, number))
         else:
             value, request = example
-            labels = {"trace_id": f"{request.trace_id:032x}", "span_id": f"{request.span_id:016x}"}
-            found.append((edge, number, Exemplar(labels, value, request.unix_ns / 1e9)))
+            trace_id, span_id, unix_ns = request
+            labels = {"trace_id": f"{trace_id:032x}", "span_id": f"{span_id:016x}"}
+            found.append((edge, number, Exemplar(labels, value, unix_ns / 1e9)))
     return found
 
 

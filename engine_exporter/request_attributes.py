@@ -9,9 +9,49 @@ from engine_exporter import semconv
 from engine_exporter.endpoints import GENERATES
 from engine_exporter.engine_half import EngineHalf
 from engine_exporter.http_half import HttpHalf, Usage
-from engine_exporter.semconv import Outcome
+from engine_exporter.semconv import Outcome, Trust
 
 SOURCE = "vllm_exporter"
+OUTCOME_TEXTS = {outcome: outcome.value for outcome in Outcome}
+TRUST_TEXTS = {trust: trust.value for trust in Trust}
+
+_NAMES = (
+    semconv.OUTCOME,
+    semconv.TEAM,
+    semconv.APP,
+    semconv.USER_HASH,
+    semconv.API_KEY_HASH,
+    semconv.IDENTITY_TRUST,
+    semconv.REQUEST_MODEL,
+    semconv.ADAPTER,
+    semconv.ENDPOINT,
+    semconv.OPERATION,
+    semconv.MODE,
+    semconv.STREAM,
+    semconv.FINISH_REASONS,
+    semconv.ERROR_TYPE,
+    semconv.INPUT_TOKENS,
+    semconv.CACHED_TOKENS,
+    semconv.OUTPUT_TOKENS,
+    semconv.REASONING_TOKENS,
+    semconv.TTFT,
+    semconv.TPOT,
+    semconv.MAX_GAP,
+    semconv.E2E,
+    semconv.QUEUE,
+    semconv.PREFILL,
+    semconv.DECODE,
+    semconv.PREFILL_STEP,
+    semconv.DECODE_STEP,
+    semconv.STEP_SOURCE,
+    semconv.PREEMPTIONS,
+    semconv.SOURCE,
+    semconv.ESTIMATED,
+    semconv.HTTP_STATUS,
+    semconv.RESPONSE_ID,
+    semconv.CLIENT_REQUEST_ID,
+)
+"""In the order in which `request_attributes` finds their values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,51 +88,54 @@ def request_attributes(
     output_tokens = engine.output_tokens if counted else usage.output_tokens
     cached_tokens = engine.cached_tokens if counted else usage.cached_tokens
     finish_reasons = engine.finish_reasons or (("abort",) if outcome is Outcome.CLIENT_DISCONNECT else ())
-    values: dict[str, Any] = {
-        semconv.OUTCOME: outcome.value,
-        semconv.TEAM: identity.team,
-        semconv.APP: identity.app,
-        semconv.USER_HASH: user_hash,
-        semconv.API_KEY_HASH: identity.api_key_hash,
-        semconv.IDENTITY_TRUST: None if identity.trust is None else identity.trust.value,
-        semconv.REQUEST_MODEL: served.model,
-        semconv.ADAPTER: served.adapter or engine.adapter,
-        semconv.ENDPOINT: http.endpoint.path,
-        semconv.OPERATION: http.endpoint.operation,
-        semconv.MODE: http.mode,
-        semconv.STREAM: asked.stream,
-        semconv.FINISH_REASONS: finish_reasons or None,
-        semconv.ERROR_TYPE: error_type,
-        semconv.INPUT_TOKENS: input_tokens,
-        semconv.CACHED_TOKENS: cached_tokens,
-        semconv.OUTPUT_TOKENS: output_tokens,
-        semconv.REASONING_TOKENS: usage.reasoning_tokens,
-        semconv.TTFT: ttft,
-        semconv.TPOT: tpot,
-        semconv.MAX_GAP: http.max_gap_seconds,
-        semconv.E2E: None if end is None else max(end - http.started_at, 0.0),
-        semconv.QUEUE: engine.queue_seconds,
-        semconv.PREFILL: engine.prefill_seconds,
-        semconv.DECODE: engine.decode_seconds if generates else None,
-        semconv.PREFILL_STEP: engine.prefill_step_seconds,
-        semconv.DECODE_STEP: engine.decode_step_seconds,
-        semconv.STEP_SOURCE: engine.step_source,
-        semconv.PREEMPTIONS: engine.preemptions_count,
-        semconv.SOURCE: SOURCE,
-        semconv.ESTIMATED: False,
-        semconv.HTTP_STATUS: http.status,
-        semconv.RESPONSE_ID: engine_request_id,
-        semconv.CLIENT_REQUEST_ID: http.client_request_id,
-    }
+    found = (
+        OUTCOME_TEXTS[outcome],
+        identity.team,
+        identity.app,
+        user_hash,
+        identity.api_key_hash,
+        None if identity.trust is None else TRUST_TEXTS[identity.trust],
+        served.model,
+        served.adapter or engine.adapter,
+        http.endpoint.path,
+        http.endpoint.operation,
+        http.mode,
+        asked.stream,
+        finish_reasons or None,
+        error_type,
+        input_tokens,
+        cached_tokens,
+        output_tokens,
+        usage.reasoning_tokens,
+        ttft,
+        tpot,
+        http.max_gap_seconds,
+        None if end is None else max(end - http.started_at, 0.0),
+        engine.queue_seconds,
+        engine.prefill_seconds,
+        engine.decode_seconds if generates else None,
+        engine.prefill_step_seconds,
+        engine.decode_step_seconds,
+        engine.step_source,
+        engine.preemptions_count,
+        SOURCE,
+        False,
+        http.status,
+        engine_request_id,
+        http.client_request_id,
+    )
+    values: dict[str, Any] = {name: value for name, value in zip(_NAMES, found, strict=True) if value is not None}
     if asked.model is not None and asked.model != (served.adapter or served.model):
         values[semconv.MODEL_ASKED] = asked.model
     if engine.sequences_count > 1:
-        values[semconv.CHOICES] = asked.choices
         values[semconv.SEQUENCES] = engine.sequences_count
-        values[semconv.PREFILLED_TOKENS] = engine.prefilled_tokens
-    if input_tokens is None:
+        if asked.choices is not None:
+            values[semconv.CHOICES] = asked.choices
+        if engine.prefilled_tokens is not None:
+            values[semconv.PREFILLED_TOKENS] = engine.prefilled_tokens
+    if input_tokens is None and engine.prompt_tokens is not None:
         values[semconv.PROMPT_TOKENS] = engine.prompt_tokens
-    return {name: value for name, value in values.items() if value is not None}
+    return values
 
 
 def _wire_tpot(http: HttpHalf, usage: Usage) -> float | None:

@@ -188,6 +188,10 @@ class SpanQueue:
                 self.dropped_count, self.overflow_count, self.failed_count,
             )  # fmt: skip
 
+    def flush(self, timeout_seconds: float = 5.0) -> None:
+        """Send what waits, now; for measurements and tests."""
+        self._processor.force_flush(round(timeout_seconds * 1000))
+
     def close(self, timeout_seconds: float) -> None:
         """Send what is left, for so long at most. The thread is a daemon: a dead collector holds nothing up."""
         self._patient.close_soon()

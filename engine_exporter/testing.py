@@ -72,6 +72,23 @@ class ListQueue(SpanQueue):
     def __init__(self) -> None:
         self.spans: list[ReadableSpan] = []
         self.lost = 0
+        self.overflow_count = 0
+        self.offered_count = 0
+
+    @property
+    def sent_count(self) -> int:
+        """All of them."""
+        return len(self.spans)
+
+    @property
+    def failed_count(self) -> int:
+        """None ever fails."""
+        return 0
+
+    @property
+    def queued_count(self) -> int:
+        """None ever waits."""
+        return 0
 
     @property
     def dropped_count(self) -> int:

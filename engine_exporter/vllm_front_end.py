@@ -36,6 +36,11 @@ class FrontEnd:
             return Served(base)
         return Served(base, asked) if asked in getattr(models, "lora_requests", ()) else Served(None)
 
+    def shows_models(self) -> bool:
+        """Whether the models served can be seen, so that a model's name is no client's word."""
+        models = getattr(self._state, "openai_serving_models", None)
+        return bool(getattr(models, "base_model_paths", None))
+
     def errored(self) -> bool:
         """Whether the engine says that it is dead."""
         return bool(getattr(getattr(self._state, "engine_client", None), "errored", False))

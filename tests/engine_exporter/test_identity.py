@@ -274,7 +274,7 @@ def test_an_application_is_taken_from_a_source_that_does_not_contradict_the_team
 
 
 TEXT = st.one_of(st.none(), st.text(max_size=5))
-IDENTITIES = st.builds(Identity, TEXT, TEXT, TEXT, TEXT)
+IDENTITIES = st.builds(Identity, TEXT, TEXT, TEXT, TEXT, trust=st.none())
 
 
 @given(st.dictionaries(st.sampled_from(Source), IDENTITIES), st.permutations(list(Source)))
