@@ -1,14 +1,19 @@
-"""Budgets: what each team has used of its month, and where it will end if the last week goes on."""
+"""Budgets: what each team, app and model has used of its month, and where it will end if the last week goes on.
+
+A team's use is what it is charged, wasted work included; an app's likewise; a model's is all that is billed for it,
+idle time included.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analytics.config import TokenWeights
 from analytics.errors import CurrencyError
-from analytics.ledger import cost_report
+from analytics.ledger import CostReport, cost_report
 from analytics.statements import ask
 
 if TYPE_CHECKING:
@@ -18,10 +23,24 @@ if TYPE_CHECKING:
 
 FORECAST_DAYS = 7
 """Full days, before today, whose mean is taken for the days to come."""
+SCOPE = ("team", "app", "model")
+LEVELS = (0.5, 0.8, 1.0)
+"""Shares of a budget at which its use is told."""
+
+Forecaster = Callable[[int, list[int], float], tuple[int | None, int | None, int | None]]
+"""(units used, units of each of the last full days, days left) -> (low, expected, high) at the end of the month."""
 
 
-def budgets_used(client: Client, month: date, now: datetime, *, weights: TokenWeights | None = None) -> pl.DataFrame:
-    """Compare each budget of a month with what its team has used.
+def budgets_used(
+    client: Client,
+    month: date,
+    now: datetime,
+    *,
+    weights: TokenWeights | None = None,
+    every_scope: bool = False,
+    forecaster: Forecaster | None = None,
+) -> pl.DataFrame:
+    """Compare each budget of a month with what was used of it.
 
     The forecast is what is used plus the mean of the last 7 full days (also before the month; fewer where the bill is
     younger) times the days that remain, today's rest included. Its interval supposes independent days: ± 1.96
@@ -32,11 +51,14 @@ def budgets_used(client: Client, month: date, now: datetime, *, weights: TokenWe
         month: any day of the month.
         now: until when use is counted. Naive UTC.
         weights: token weights; see cost_report.
+        every_scope: also budgets of apps and models; they may lie within those of teams, so the rows don't add up.
+        forecaster: another forecast than the one above.
 
     Returns:
-        One row per team with a budget, in order of team: team, budget_units, used_units (null where nothing of the
+        One row per budget, in order of team, app and model: team, budget_units, used_units (null where nothing of the
         month is billed), used_ratio (null where the budget is 0 or nothing is billed), forecast_units,
-        forecast_low_units, forecast_high_units (null where no full day was billed).
+        forecast_low_units, forecast_high_units (null where no full day was billed); with every_scope app and model
+        follow team, and a null among the three is any.
 
     Raises:
         CurrencyError: a budget is in another currency than the bill.
@@ -45,44 +67,64 @@ def budgets_used(client: Client, month: date, now: datetime, *, weights: TokenWe
 
     first = month.replace(day=1)
     following = (first + timedelta(days=32)).replace(day=1)
-    budgets = ask(client, "budgets_team", month=first)
+    budgets = ask(client, "budgets_scope", month=first)
+    if not every_scope:
+        budgets = budgets.filter(pl.col("team").is_not_null(), pl.col("app").is_null(), pl.col("model").is_null())
     until = min(now, datetime.combine(following, time()))
-    today = until.date()
-    since = min(first, today - timedelta(days=FORECAST_DAYS))
-    schema = {
-        "team": pl.String,
-        "budget_units": pl.Int64,
-        "used_units": pl.Int64,
+    amounts = ("budget_units", "used_units")
+    forecasts = ("forecast_units", "forecast_low_units", "forecast_high_units")
+    names = SCOPE if every_scope else SCOPE[:1]
+    schema: dict[str, Any] = {
+        **dict.fromkeys(names, pl.String),
+        **dict.fromkeys(amounts, pl.Int64),
         "used_ratio": pl.Float64,
-        "forecast_units": pl.Int64,
-        "forecast_low_units": pl.Int64,
-        "forecast_high_units": pl.Int64,
+        **dict.fromkeys(forecasts, pl.Int64),
     }
     if budgets.is_empty():
         return pl.DataFrame(schema=schema)
+    today = until.date()
+    since = min(first, today - timedelta(days=FORECAST_DAYS))
     report = cost_report(
         client, since, max(today + timedelta(days=1), since + timedelta(days=1)), weights=weights, now=until
     )
     if report.bill_units and (foreign := set(budgets["currency"]) - {report.currency}):
         raise CurrencyError(f"the bill is in {report.currency}, but there are budgets in {', '.join(sorted(foreign))}")
-    billed_days = set(report.entries["day"].to_list())
-    by_day = (
-        report.entries.filter(pl.col("team").is_not_null()).group_by("team", "day").agg(pl.col("amount_units").sum())
-    )
-    spent = {(team, day): amount for team, day, amount in by_day.iter_rows()}
-    full_days = [
-        day for day in (today - timedelta(days=back) for back in range(1, FORECAST_DAYS + 1)) if day in billed_days
-    ]
     remaining_days = max(0.0, (datetime.combine(following, time()) - until) / timedelta(days=1))
     rows = []
-    for team, budget in budgets.select("team", "budget_units").iter_rows():
-        in_month = [day for day in billed_days if first <= day < following]
-        used = sum(spent.get((team, day), 0) for day in in_month) if in_month else None
-        week = [spent.get((team, day), 0) for day in full_days]
-        low, middle, high = forecast(used or 0, week, remaining_days) if remaining_days else (used, used, used)
-        ratio = used / budget if used is not None and budget else None
-        rows.append((team, budget, used, ratio, middle, low, high))
+    for budget in budgets.to_dicts():
+        used, week = use_of(report, budget, first, following, today)
+        middle = (forecaster or forecast)(used or 0, week, remaining_days) if remaining_days else (used, used, used)
+        low, expected, high = middle
+        ratio = used / budget["budget_units"] if used is not None and budget["budget_units"] else None
+        rows.append((*(budget[name] for name in names), budget["budget_units"], used, ratio, expected, low, high))
     return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def use_of(
+    report: CostReport, budget: dict[str, Any], first: date, following: date, today: date
+) -> tuple[int | None, list[int]]:
+    """Return what was used of a budget in its month (None: nothing is billed), and in each of the last full days."""
+    import polars as pl
+
+    mine = report.entries.filter(pl.col(name) == budget[name] for name in SCOPE if budget[name] is not None)
+    spent = dict(mine.group_by("day").agg(pl.col("amount_units").sum()).iter_rows())
+    billed = set(report.entries["day"].to_list())
+    in_month = [day for day in billed if first <= day < following]
+    week = [today - timedelta(days=back) for back in range(1, FORECAST_DAYS + 1)]
+    used = sum(spent.get(day, 0) for day in in_month) if in_month else None
+    return used, [spent.get(day, 0) for day in week if day in billed]
+
+
+def findings(row: dict[str, Any]) -> list[str]:
+    """Say what of a budget's row (of `budgets_used`) somebody should know: the level it is past, a breach ahead."""
+    found = []
+    ratio, ahead = row["used_ratio"], row["forecast_units"]
+    past = [level for level in LEVELS if ratio is not None and ratio >= level]
+    if past:
+        found.append("overspent" if ratio > 1 else f"{past[-1]:.0%} used")
+    if ahead is not None and ahead > row["budget_units"] and not (ratio is not None and ratio > 1):
+        found.append("will be overspent")
+    return found
 
 
 def forecast(

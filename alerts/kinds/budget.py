@@ -14,10 +14,10 @@ FORECAST = "forecast"
 
 
 def samples(rule: BudgetRule, around: Surroundings, now: datetime) -> list[Sample]:
-    """Judge every budget of the running month: one row per (team, level, month)."""
+    """Judge every budget of the running month: one row per (team, app, model, level, month)."""
     from analytics.cost import budgets_used
 
-    frame = budgets_used(around.client, now.date(), now, weights=around.analytics.token_weights)
+    frame = budgets_used(around.client, now.date(), now, weights=around.analytics.token_weights, every_scope=True)
     return [
         sample
         for row in frame.iter_rows(named=True)
@@ -27,8 +27,13 @@ def samples(rule: BudgetRule, around: Surroundings, now: datetime) -> list[Sampl
 
 
 def judge(rule: BudgetRule, row: Mapping[str, Any], month: str) -> Iterator[Sample]:
-    """Judge one team's budget at every level of the rule."""
-    labels = {"team": str(row["team"]), "month": month}
+    """Judge one budget at every level of the rule; a budget of an app or a model says so beside its team."""
+    more = {name: str(row[name]) for name in ("app", "model") if row.get(name) is not None}
+    labels = {
+        "team": str(row["team"] or ", ".join(f"{name} {value}" for name, value in more.items())),
+        **more,
+        "month": month,
+    }
     details = {name: row[f"{name}_units"] for name in ("budget", "used", "forecast")}
     used = row["used_ratio"]
     for level in rule.used_ratios:

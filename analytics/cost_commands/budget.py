@@ -15,7 +15,7 @@ from collector.options import data_options, open_data
 
 @click.group()
 def budget() -> None:
-    """Budgets of teams."""
+    """Budgets of teams, apps and models."""
 
 
 @budget.command("status")
@@ -27,18 +27,27 @@ def budget() -> None:
 def budget_status(
     ctx: click.Context, db: Path | None, url: str | None, month: date | None, now: datetime, output: str
 ) -> int:
-    """Tell what each team has used of its budget, and where the month will end if the last week goes on.
+    """Tell what each team, app and model has used of its budget, and where the month will end.
 
-    Exit code 1 where a budget is overspent.
+    The forecast supposes that the last week goes on. Exit code 1 where a budget is overspent or will be.
     """
-    from analytics.cost import budgets_used
+    import polars as pl
+
+    from analytics.budgets import budgets_used, findings
 
     weights = ctx.obj.section("analytics").token_weights
     with closing(open_data(db, url)) as client:
-        frame = budgets_used(client, month or now.date(), now, weights=weights)
+        frame = budgets_used(client, month or now.date(), now, weights=weights, every_scope=True)
+    told = [", ".join(findings(row)) or None for row in frame.to_dicts()]
+    frame = frame.with_columns(pl.Series("finding", told, dtype=pl.String))
+    if frame.is_empty():
+        click.echo(
+            f"no budget for {month or now.date():%Y-%m}; load one with the columns team, month, usd: "
+            "fleetmeter cost load budgets FILE.csv",
+            err=True,
+        )
     amounts = ("budget_units", "used_units", "forecast_units", "forecast_low_units", "forecast_high_units")
     shows: dict[str, answers.Show] = {**dict.fromkeys(amounts, answers.money), "used_ratio": answers.percent}
-    if frame.is_empty():
-        click.echo(f"no budget for {month or now.date():%Y-%m} (table budgets)", err=True)
-    answers.answer(frame, output, shows=shows)
-    return int(bool((frame["used_units"] > frame["budget_units"]).any()))
+    empty = [name for name in ("app", "model") if output == "table" and frame[name].is_null().all()]
+    answers.answer(frame.drop(empty), output, shows=shows)
+    return int(any(finding and "overspent" in finding for finding in told))

@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "close": ("analytics.cost_commands.close:close", "Freeze a month in the ledger, or correct it."),
     "verify": ("analytics.cost_commands.verify:verify", "Check that the ledger is as it was written."),
     "rates": ("analytics.cost_commands.rates:rates", "Prices of GPUs, and what APIs list for tokens."),
-    "budget": ("analytics.cost_commands.budget:budget", "Budgets of teams."),
+    "budget": ("analytics.cost_commands.budget:budget", "Budgets of teams, apps and models."),
     "invoice": ("analytics.cost_commands.invoice:invoice", "Bills that providers sent."),
     "load": ("analytics.cost_commands.load:load", "Load inventory, prices, invoices or budgets from a CSV."),
 }

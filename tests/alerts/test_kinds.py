@@ -232,3 +232,17 @@ def test_drift_of_a_fleet_without_a_past_can_not_be_judged(fleet, around):
     fleet.requests(600)
     found = drift.samples(RULES["stream-drift"], around, NOW)
     assert {sample.breach for sample in found} <= {None}
+
+
+def test_budgets_of_an_app_and_of_a_model_are_told_apart_from_their_teams():
+    row = {"budget_units": 100, "used_units": 85, "used_ratio": 0.85, "forecast_units": 90}
+    scopes = [("search", None, None), ("search", "chat", None), (None, None, "llama")]
+    labels = [
+        next(iter(budget.judge(RULES["budget-used"], {**row, "team": t, "app": a, "model": m}, "2026-11"))).labels
+        for t, a, m in scopes
+    ]
+    assert [(own["team"], own.get("app"), own.get("model")) for own in labels] == [
+        ("search", None, None),
+        ("search", "chat", None),
+        ("model llama", None, "llama"),
+    ]
