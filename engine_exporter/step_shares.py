@@ -39,6 +39,8 @@ KEPT_RATIO = 0.9975
 SAMPLED = 4
 """After the first `SETTLED_STEPS`, one in so many steps without prefill is learned from: they are much alike."""
 SETTLED_STEPS = 1024
+_SHORTEST_SECONDS, _LONGEST_SECONDS = 1e-7, 86_400.0
+"""What lies outside is no step's time, and is not counted."""
 
 
 class Mark(NamedTuple):
@@ -279,7 +281,7 @@ class StepShares:
         """
         before = self.steps
         self.steps = before + 1.0
-        if not seconds > 0.0:
+        if not _SHORTEST_SECONDS < seconds < _LONGEST_SECONDS:
             return
         self.busy_seconds += seconds
         sequences = decoding + prefilling

@@ -53,6 +53,7 @@ class StepOutput(NamedTuple):
     slowest_ttft: float
 
 
+LONGEST_SECONDS = 86_400.0
 NO_OUTPUT = StepOutput((), 0, 0, 0, 0, 0.0)
 
 
@@ -66,11 +67,16 @@ def read_iteration(iteration: Any) -> StepOutput:
     return StepOutput(
         gaps if gaps is not None else getattr(iteration, "time_per_output_tokens_iter", ()),  # vLLM 0.11
         len(first),
-        total if computed is None else int(computed),
-        total,
-        int(getattr(iteration, "num_generation_tokens", 0) or 0),
-        max(first) if first else 0.0,
+        max(total if computed is None else int(computed), 0),
+        max(total, 0),
+        max(int(getattr(iteration, "num_generation_tokens", 0) or 0), 0),
+        sound_seconds(max(first)) if first else 0.0,
     )
+
+
+def sound_seconds(seconds: float) -> float:
+    """A time as it is told; 0 for what is none (negative, not a number) or longer than any step or wait can be."""
+    return seconds if 0.0 <= seconds <= LONGEST_SECONDS else 0.0
 
 
 def completed_span(completed: float, own: StepOutput) -> float:

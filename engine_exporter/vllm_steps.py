@@ -24,12 +24,14 @@ from engine_exporter.step_history import Moment, StepHistory
 from engine_exporter.step_settling import StepShare, settle
 from engine_exporter.step_shares import Mark, StepShares
 from engine_exporter.vllm_step_stats import (
+    LONGEST_SECONDS,
     NO_OUTPUT,
     EngineLimits,
     StepOutput,
     StepTotals,
     completed_span,
     read_iteration,
+    sound_seconds,
 )
 
 _CLOCK_SLACK_SECONDS = 0.002
@@ -100,7 +102,7 @@ class EngineSteps:
         known = self._running
         decoding, first = len(own.gaps), own.first_count
         if scheduler is not None:
-            self._running = int(getattr(scheduler, "num_running_reqs", 0) or 0)
+            self._running = max(int(getattr(scheduler, "num_running_reqs", 0) or 0), 0)
         if decoding < self._own:  # some were aborted or preempted and nobody said so: keep the mean
             self._own_context *= decoding / self._own
         partial = self._partial(known, decoding + first, len(finished))
@@ -113,6 +115,7 @@ class EngineSteps:
         others, other_context = self._not_own(now, decoding)
         n, context = decoding + others, self._own_context + other_context
         seconds, sure, busy = self._elapsed(now, own, details, n, context, prefilling, tokens, span)
+        seconds = sound_seconds(seconds)
         if decoding or prefilling or seconds > 0.0:
             before = self.shares.mark()
             if others and sure:
@@ -147,12 +150,12 @@ class EngineSteps:
             return False
         gap = gaps[0] if gaps[0] < gaps[-1] else gaps[-1]
         last = self._at
-        if gap > 2 * (now - last) + _CLOCK_SLACK_SECONDS:
+        if not 1e-6 < gap <= 2 * (now - last) + _CLOCK_SLACK_SECONDS:
             return False
         at = last + gap
         self._at = at = at if at < now else max(now, last)
         self.shares.step(gap, decoding, self._own_context)
-        made = getattr(iteration, "num_generation_tokens", 0)
+        made = max(getattr(iteration, "num_generation_tokens", 0), 0)
         totals = self.totals
         totals.steps_count += 1
         totals.busy_seconds += gap
@@ -287,7 +290,7 @@ class EngineSteps:
         """Seconds of this step; whether to learn from them; whether it began where the last one ended."""
         last = self._at
         if own.gaps:
-            gap = min(own.gaps[0], own.gaps[-1])
+            gap = sound_seconds(min(own.gaps[0], own.gaps[-1]))
             self._at = min(last + gap, max(now, last))
             if gap > 2 * (now - last) + _CLOCK_SLACK_SECONDS:  # its last token is more than a step ago
                 return max(now - last, 0.0), False, True
@@ -309,7 +312,7 @@ class EngineSteps:
                 seconds += max(since_arrival - self._uncounted, 0.0)
                 self._uncounted = None
             return seconds, False, True
-        told = float(getattr(details, "elapsed_ms", 0.0) or 0.0) / 1000
+        told = sound_seconds(float(getattr(details, "elapsed_ms", 0.0) or 0.0) / 1000)
         if told > 0.0:
             return min(told, self._at - last), True, False
         if not own.first_count:
@@ -351,9 +354,11 @@ class EngineSteps:
 
     def _leave(self, stats: Any) -> None:
         prompt, made = getattr(stats, "num_prompt_tokens", 0), getattr(stats, "num_generation_tokens", 0)
-        self._own_context = max(self._own_context - (prompt or 0) - max((made or 0) - 1, 0), 0.0)
+        self._own_context = max(self._own_context - max(prompt or 0, 0) - max((made or 0) - 1, 0), 0.0)
         engine = sum(getattr(stats, name, 0.0) or 0.0 for name in ("queued_time", "prefill_time", "decode_time"))
         overhead = max((getattr(stats, "e2e_latency", 0.0) or 0.0) - engine, 0.0)
+        if not overhead <= LONGEST_SECONDS:
+            return
         if self._overhead is None or overhead < self._overhead:
             self._overhead = overhead
         else:  # near the least there is: what a busy event loop adds is no part of it

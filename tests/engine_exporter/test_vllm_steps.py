@@ -1,10 +1,13 @@
 """Steps put together from what vLLM's stat logger is told, against an engine whose every step is known."""
 
+import math
 import random
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from engine_exporter.engine_half import EngineFacts
 from engine_exporter.step_board import StepBoard
@@ -334,3 +337,33 @@ def test_of_several_engines_a_broken_off_request_ran_on_the_one_that_had_its_las
         assert share.prefill_seconds + share.decode_seconds == pytest.approx(one.true_seconds, rel=0.02)
         assert share.source == ESTIMATED
     assert EngineFacts().share_of_gone(engines[0].live(gone[0])) is None
+
+
+strange = st.one_of(st.floats(allow_nan=True, allow_infinity=True), st.floats(-1e3, 1e3))
+counts = st.integers(-3, 400)
+strange_steps = st.lists(
+    st.tuples(st.lists(strange, max_size=4), st.lists(strange, max_size=3), counts, counts, counts, strange),
+    max_size=25,
+)
+
+
+@settings(max_examples=150, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(strange_steps)
+def test_no_statistics_poison_the_sums(told):
+    clock = [100.0]
+    steps = EngineSteps(EngineLimits(batch_tokens=64), now=lambda: clock[0])
+    for gaps, firsts, tokens, running, computed, passed in told:
+        clock[0] += abs(passed) if math.isfinite(passed) else 0.0
+        row = SimpleNamespace(
+            e2e_latency=passed, decode_time=gaps[0] if gaps else 0.0, prefill_time=0.1, num_prompt_tokens=computed,
+            num_generation_tokens=tokens,
+        )  # fmt: skip
+        iteration = SimpleNamespace(
+            inter_token_latencies_iter=gaps, time_to_first_tokens_iter=firsts, num_generation_tokens=tokens,
+            prompt_token_stats=SimpleNamespace(computed=computed, total=computed), finished_requests=[row],
+        )  # fmt: skip
+        steps.record(SimpleNamespace(num_running_reqs=running, num_waiting_reqs=0), iteration)
+        share = steps.share(row)
+        assert share is None or (math.isfinite(share.prefill_seconds) and math.isfinite(share.decode_seconds))
+    assert all(math.isfinite(value) for value in steps.shares.mark())
+    assert math.isfinite(steps.totals.busy_seconds) and steps.totals.busy_seconds >= 0
