@@ -58,10 +58,10 @@ class FrontEnd:
         prompt = getattr(usage, "prompt_tokens_details", None)
         completion = getattr(usage, "completion_tokens_details", None)
         return Usage(
-            getattr(usage, "prompt_tokens", None),
-            getattr(prompt, "cached_tokens", None),
-            getattr(usage, "completion_tokens", None),
-            getattr(completion, "reasoning_tokens", None),
+            _count(getattr(usage, "prompt_tokens", None)),
+            _count(getattr(prompt, "cached_tokens", None)),
+            _count(getattr(usage, "completion_tokens", None)),
+            _count(getattr(completion, "reasoning_tokens", None)),
         )
 
     def live_states(self, request_id: str) -> list[Any]:
@@ -105,6 +105,10 @@ class FrontEnd:
     def _metadata(self) -> Any:
         state = self._scope.get("state")
         return state.get("request_metadata") if isinstance(state, dict) else None
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None
 
 
 def _internal_ids(find: Callable[[str], list[str] | None], name: str) -> list[str]:

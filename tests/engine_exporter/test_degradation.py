@@ -21,17 +21,10 @@ from engine_exporter.vllm_middleware import FleetmeterMiddleware
 
 CHAT = {"model": "base", "stream": True}
 WHOLE = {**CHAT, "stream": False}
-ALWAYS = [
-    "finish_reason",
-    "e2e_latency",
-    "num_prompt_tokens",
-    "num_generation_tokens",
-    "max_tokens_param",
-    "queued_time",
-    "prefill_time",
-    "inference_time",
-    "decode_time",
-]
+ALWAYS = (
+    "finish_reason", "e2e_latency", "num_prompt_tokens", "num_generation_tokens", "max_tokens_param", "queued_time",
+    "prefill_time", "inference_time", "decode_time",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
