@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -51,7 +52,7 @@ class Buckets:
         everything = self.observations()
         if everything is None or not all(math.isfinite(one) and one >= 0 for one in [*counts, everything]):
             return False
-        rising = all(low <= high for low, high in zip(counts, [*counts[1:], everything], strict=True))
+        rising = all(low <= high for low, high in pairwise([*counts, everything]))
         return rising and math.isfinite(self.total)
 
     def observations(self) -> float | None:
