@@ -58,6 +58,9 @@ class AnalyticsConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     slos_file: Path | None = Field(default=None, description="YAML of SLO definitions; unset takes the packaged ones.")
+    energy_factors_file: Path | None = Field(
+        default=None, description="YAML of host ratio, PUE and grid factors; unset takes the packaged ones."
+    )
     drift: DriftConfig = Field(default_factory=DriftConfig, description="When a stream counts as drifted.")
     token_weights: TokenWeights = Field(
         default_factory=TokenWeights,

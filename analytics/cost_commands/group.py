@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "analytics.cost_commands.explain:explain",
         "Open a figure down to its requests, prices and arithmetic.",
     ),
+    "energy": ("analytics.cost_commands.energy:energy", "Tell the energy and carbon behind the tokens."),
     "change": ("analytics.cost_commands.change:change", "Tell why the bill of a month is not that of another."),
     "close": ("analytics.cost_commands.close:close", "Freeze a month in the ledger, or correct it."),
     "verify": ("analytics.cost_commands.verify:verify", "Check that the ledger is as it was written."),

@@ -1,0 +1,1 @@
+"""Energy and carbon: measured joules of GPUs, split among teams as money is."""
