@@ -18,6 +18,9 @@ from engine_exporter.normalise import Named, kind_of
 KNOWN = {one.name: one for one in (*semconv.METRICS, *semconv.GPU_METRICS, *semconv.GPU_SERIES)}
 NO_VALUE = DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 
+COUNT_LIMIT = 2.0**63
+"""More observations than a message holds: no count."""
+
 SeriesKey = tuple[str, tuple[tuple[str, str], ...]]
 """A metric's name and its sorted labels."""
 
@@ -50,7 +53,7 @@ class Buckets:
         """Tell whether the counts are numbers that never fall with the bound, and the sum is one."""
         counts = [count for _, count in sorted(self.upper)]
         everything = self.observations()
-        if everything is None or not all(math.isfinite(one) and one >= 0 for one in [*counts, everything]):
+        if everything is None or not all(0 <= one < COUNT_LIMIT for one in [*counts, everything]):
             return False
         rising = all(low <= high for low, high in pairwise([*counts, everything]))
         return rising and math.isfinite(self.total)
