@@ -6,7 +6,8 @@ weighs twice; both are told so that somebody mends the sender.
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections import Counter
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from analytics.statements import ask
@@ -33,9 +34,16 @@ def skewed(client: Client, start: datetime, end: datetime, known_at: datetime | 
 
 def doubled(client: Client, start: datetime, end: datetime, known_at: datetime | None = None) -> list[str]:
     """Say which replicas have requests of a range of time (naive UTC) twice, under different span ids."""
-    rows = ask(client, "requests_doubled_replica", start=start, end=end, known_at=known_at).iter_rows()
+    counts: Counter[str | None] = Counter()
+    day = start
+    while day < end:
+        following = min(end, day + timedelta(days=1))
+        counts.update(
+            dict(ask(client, "requests_doubled_replica", start=day, end=following, known_at=known_at).iter_rows())
+        )
+        day = following
     return [
         f"replica {replica}: {count:,} request{'' if count == 1 else 's'} reported twice (the same trace and time "
         "under two span ids); each weighs twice in its hour: switch one of the two instruments off"
-        for replica, count in rows
+        for replica, count in sorted(counts.items(), key=str)
     ]

@@ -1,13 +1,14 @@
 -- requests_doubled_replica: one replica of one range of time that has requests twice under different span ids
--- The same trace arriving at the same replica in the same microsecond: one request that two instruments reported.
+-- The same trace arriving at the same replica in the same microsecond: one request that two instruments reported. Compared by
+-- hash, 8 bytes a request; ask day by day where there are many.
 SELECT replica, sum(copies_count - 1)::BIGINT AS doubled_count
 FROM (
-    SELECT replica, trace_id, started_at, count(*) AS copies_count
+    SELECT any_value(replica) AS replica, count(*) AS copies_count
     FROM requests
     WHERE started_at >= $start::TIMESTAMP
         AND started_at < $end::TIMESTAMP
         AND ($known_at::TIMESTAMP IS NULL OR received_at IS NULL OR received_at <= $known_at::TIMESTAMP)
-    GROUP BY replica, trace_id, started_at
+    GROUP BY hash(replica, trace_id, started_at)
     HAVING count(*) > 1
 )
 GROUP BY replica
