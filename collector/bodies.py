@@ -7,7 +7,6 @@ import logging
 import pyarrow as pa
 
 from collector.decode_logs import decode_logs
-from collector.decode_scrape import decode_scrape
 from collector.decode_traces import decode_traces
 from collector.decoded import Decoded
 from collector.encodings import DECODERS, OTHERS, too_large
@@ -48,14 +47,12 @@ def decode_by_kind(record: Record, body: bytes) -> Decoded:
     """Decode a body that is no longer compressed."""
     if record.kind == "traces":
         return decode_traces(body, record.received_us)
-    if record.kind in ("metrics", "remote_write"):
+    if record.kind in ("metrics", "remote_write", "scrape"):
         return decode_points(record.kind, body, record.received_us, record.meta)
     if record.kind == "logs":
         return decode_logs(body, record.received_us)
     if record.kind == "rows":
         return decode_rows(record.meta["table"], body, record.received_us)
-    if record.kind == "scrape":
-        return decode_scrape(body, record.meta)
     raise PermanentError(f"a spool record of unknown kind {record.kind!r}: was it written by a later fleetmeter?")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from collector.decode_metrics import decode_metrics
 from collector.decode_remote_write import decode_remote_write
+from collector.decode_scrape import decode_scrape
 from collector.decoded import Decoded
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ class Walkers:
 
     write: Callable[[bytes, int, str], Decoded]
     metrics: Callable[[bytes, int], Decoded]
+    scrape: Callable[[bytes, Mapping[str, Any]], Decoded]
 
 
 _walkers: list[Walkers] = []
@@ -34,13 +36,15 @@ _warming: list[threading.Thread] = []
 
 
 def decode_points(kind: str, body: bytes, received_us: int, meta: Mapping[str, Any]) -> Decoded:
-    """Decode a remote-write or an OTLP-metrics body that is no longer compressed.
+    """Decode a body of OTLP metrics, remote write or a scrape that is no longer compressed.
 
     Raises:
         PermanentError: the bytes are not what their kind says.
     """
     if not _walkers:
         set_off()
+    if kind == "scrape":
+        return _walkers[0].scrape(body, meta) if _walkers else decode_scrape(body, meta)
     if kind == "metrics":
         return _walkers[0].metrics(body, received_us) if _walkers else decode_metrics(body, received_us)
     decode_write = _walkers[0].write if _walkers else decode_remote_write

@@ -7,6 +7,7 @@ import numpy as np
 from collector.point_decoding import Walkers
 from collector.points.marks import Marks
 from collector.points.otlp import OtlpWalker, decode_otlp_metrics
+from collector.points.page_plans import page_plans, read_layout, values_of
 from collector.points.remote_write import FirstWalker, SecondWalker, decode_write
 
 NOW_US = 1_790_000_000_000_000
@@ -19,4 +20,6 @@ def compiled_walkers() -> Walkers:
     marks, none = Marks(), np.zeros(0, np.int64)
     marks.advance(none, none)
     marks.missing(none)
-    return Walkers(decode_write, decode_otlp_metrics)
+    layout = read_layout(b"a 1\n")
+    values_of(layout, b"a 1\n")
+    return Walkers(decode_write, decode_otlp_metrics, page_plans().decode)

@@ -136,7 +136,7 @@ def test_both_refuse_the_same_points(all_series, is_first):
     assert_same(request.SerializeToString(), FIRST if is_first else SECOND)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(series(), min_size=1, max_size=3), st.booleans(), st.data())
 def test_both_judge_damaged_bytes_alike(all_series, is_first, data):
     request = first(all_series) if is_first else second(all_series)
@@ -154,7 +154,7 @@ def test_both_judge_damaged_bytes_alike(all_series, is_first, data):
     assert_same(bytes(body), FIRST if is_first else SECOND)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=60), st.booleans())
 def test_both_judge_any_bytes_alike(body, is_first):
     assert_same(body, FIRST if is_first else SECOND)
