@@ -9,12 +9,12 @@ The methods, when each misleads, and how far each is from the truth of a simulat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from analytics.bill import BillHour, ReplicaInterval
 from analytics.bill_sources import read_bill, read_rates
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collector.client import Client
 
 __all__ = ["METHODS", "CostReport", "cost_report", "read_bill", "read_rates", "split_hours", "units_to_usd"]
+
+Kept = TypeVar("Kept")
 
 METHODS = ("auto", "tokens", "phase_time", "kv_token_seconds", "step_share", "shapley")
 """How busy time may be shared among requests; auto takes the best that the data of each hour allows."""
@@ -142,17 +144,24 @@ def split_bill(
 
     from analytics.allocation.entries import collected, entries_of, entry_schema, hourly_of
 
-    splits = split_hours(client, hours, start, end, rules)
-    entries = [pl.DataFrame(schema=entry_schema(rules.by))]
-    hourly = []
-    for split in splits:
-        entries.append(entries_of(split, rules.by))
-        hourly.append(hourly_of(split))
-    return collected(entries), pl.concat(hourly).sort(pl.all()) if hourly else pl.DataFrame()
+    def written(split: Split) -> tuple[pl.DataFrame, pl.DataFrame]:
+        return entries_of(split, rules.by), hourly_of(split)
+
+    parts = split_hours(client, hours, start, end, rules, written)
+    entries = collected([pl.DataFrame(schema=entry_schema(rules.by)), *(part[0] for part in parts)])
+    hourly = pl.concat([part[1] for part in parts]).sort(pl.all()) if parts else pl.DataFrame()
+    return entries, hourly
 
 
-def split_hours(client: Client, hours: Sequence[BillHour], start: datetime, end: datetime, rules: Rules) -> list[Split]:
-    """Split billed hours chunk by chunk, a few at once; each chunk is within a day."""
+def split_hours(
+    client: Client,
+    hours: Sequence[BillHour],
+    start: datetime,
+    end: datetime,
+    rules: Rules,
+    keep: Callable[[Split], Kept],
+) -> list[Kept]:
+    """Split billed hours chunk by chunk, a few at once, each within a day; return what `keep` makes of each."""
     from analytics.allocation.reading import chunks_of
     from analytics.allocation.sharing import split_chunk
 
@@ -164,12 +173,12 @@ def split_hours(client: Client, hours: Sequence[BillHour], start: datetime, end:
     index = {chunk.start + k * timedelta(hours=1): i for i, chunk in enumerate(chunks) for k in range(chunk.hours)}
     for hour in hours:
         bills[index[hour.hour_at]].append(hour)
+
+    def split(place: int) -> Kept:
+        return keep(split_chunk(client, chunks[place], bills[place], outages, rules))
+
     with ThreadPoolExecutor(CHUNKS_AT_ONCE) as pool:
-        return list(
-            pool.map(
-                lambda pair: split_chunk(client, pair[0], pair[1], outages, rules), zip(chunks, bills, strict=True)
-            )
-        )
+        return list(pool.map(split, range(len(chunks))))
 
 
 def read_replica_outages(
