@@ -163,7 +163,7 @@ def collector(folder: Path, otlp_http_port: int = 0) -> Iterator[Collector]:
         )  # fmt: skip
     try:
         api, otlp_http = told_addresses(log, process)
-        wait_until_up(f"{api}/readyz", process, 60, log)
+        wait_until_up(f"{api}/readyz", process, 180, log)
         yield Collector(otlp_http, api, process, log)
     finally:
         stop(process)

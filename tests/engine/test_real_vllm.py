@@ -305,7 +305,7 @@ def test_a_late_collector_a_full_queue_and_a_dying_engine(tmp_path):
         outcomes = [asyncio.run(short_request(server)) for _ in range(5)]
         assert outcomes == ["ok"] * 5
         with collector(tmp_path, port) as sink:
-            outcomes += asyncio.run(overload_then_kill(server))
+            outcomes += asyncio.run(overload_then_kill(server, tmp_path / "answering"))
             client = HttpClient(sink.url)
             rows = landed(client, len(outcomes))
             client.close()
@@ -323,7 +323,7 @@ async def short_request(server) -> str:
         return (await clients.send(client, ask, {"authorization": f"Bearer {ask.key}"})).outcome
 
 
-async def overload_then_kill(server) -> list[str]:
+async def overload_then_kill(server, answering: Path) -> list[str]:
     body = {"model": MODEL, "max_tokens": 1900, "ignore_eos": True, "stream": True, "prompt": "tell me"}
     headers = {"authorization": f"Bearer {KEYS['search']}"}
 
@@ -332,6 +332,8 @@ async def overload_then_kill(server) -> list[str]:
             if response.status_code != 200:
                 return "rejected"
             async for line in response.aiter_lines():
+                if line.startswith("data: {") and not answering.exists():
+                    answering.touch()
                 if line.startswith('data: {"error"'):
                     return "rejected" if json.loads(line[6:])["error"]["code"] == 503 else "engine_dead"
         return "ok"
@@ -340,7 +342,9 @@ async def overload_then_kill(server) -> list[str]:
         tasks = [asyncio.create_task(one(client)) for _ in range(24)]
         # Another process kills: beside a busy engine on two cores this one may not run for seconds.
         workers = " ".join(str(pid) for pid in descendants(server.process.pid) if "Worker" in command_line(pid))
-        killer = subprocess.Popen(["sh", "-c", f"sleep 0.7; kill -9 {workers}"])
+        # It waits for the first answer: on a machine that is busy elsewhere nobody may have been heard by then.
+        wait = f"while [ ! -e {answering} ]; do sleep 0.05; done; sleep 0.5"
+        killer = subprocess.Popen(["sh", "-c", f"{wait}; kill -9 {workers}"])
         outcomes = list(await asyncio.gather(*tasks))
         assert killer.wait(60) == 0
         return outcomes
