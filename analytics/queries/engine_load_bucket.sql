@@ -23,11 +23,7 @@ points AS (
         series.series_id,
         series.name,
         metric_points.observed_at,
-        metric_points.value,
-        time_bucket(to_seconds($bucket_seconds::BIGINT), metric_points.observed_at, TIMESTAMP '1970-01-01') AS bucket_at,
-        CASE WHEN series.name = 'infer.engine.preemptions'
-            THEN lag(metric_points.value) OVER (PARTITION BY series.series_id ORDER BY metric_points.observed_at)
-        END AS value_before
+        metric_points.value
     FROM metric_points
     INNER JOIN series ON metric_points.series_id = series.series_id
     WHERE metric_points.observed_at >= $start::TIMESTAMP - INTERVAL 15 MINUTE
@@ -36,15 +32,28 @@ points AS (
 ),
 by_series AS (
     SELECT
-        bucket_at,
+        time_bucket(to_seconds($bucket_seconds::BIGINT), observed_at, TIMESTAMP '1970-01-01') AS bucket_at,
         series_id,
         name,
         avg(value) AS value_mean,
-        max(value) AS value_max,
-        sum(CASE WHEN value >= value_before THEN value - value_before WHEN value < value_before THEN value END) AS growth
+        max(value) AS value_max
     FROM points
     WHERE observed_at >= $start::TIMESTAMP
-    GROUP BY bucket_at, series_id, name
+    GROUP BY ALL
+),
+steps AS (
+    SELECT observed_at, value, lag(value) OVER (PARTITION BY series_id ORDER BY observed_at) AS value_before
+    FROM points
+    WHERE name = 'infer.engine.preemptions'
+),
+growths AS (
+    SELECT
+        time_bucket(to_seconds($bucket_seconds::BIGINT), observed_at, TIMESTAMP '1970-01-01') AS bucket_at,
+        sum(CASE WHEN value >= value_before THEN value - value_before WHEN value < value_before THEN value END)
+            AS preemptions_count
+    FROM steps
+    WHERE observed_at >= $start::TIMESTAMP
+    GROUP BY ALL
 ),
 engine AS (
     SELECT
@@ -52,8 +61,7 @@ engine AS (
         max(value_max) FILTER (WHERE name = 'infer.engine.kv_cache_usage_ratio') AS kv_cache_max_ratio,
         avg(value_mean) FILTER (WHERE name = 'infer.engine.kv_cache_usage_ratio') AS kv_cache_mean_ratio,
         sum(value_mean) FILTER (WHERE name = 'infer.engine.requests_running') AS running,
-        sum(value_mean) FILTER (WHERE name = 'infer.engine.requests_waiting') AS waiting,
-        sum(growth) FILTER (WHERE name = 'infer.engine.preemptions') AS preemptions_count
+        sum(value_mean) FILTER (WHERE name = 'infer.engine.requests_waiting') AS waiting
     FROM by_series
     GROUP BY bucket_at
 ),
@@ -81,9 +89,10 @@ SELECT
     engine.kv_cache_mean_ratio,
     engine.running,
     engine.waiting,
-    engine.preemptions_count,
+    growths.preemptions_count,
     hardware.sm_active_ratio,
     hardware.power_watts
 FROM engine
+LEFT JOIN growths USING (bucket_at)
 FULL JOIN hardware USING (bucket_at)
 ORDER BY bucket_at
