@@ -1,10 +1,10 @@
-# make demo | test | check | bench | test-engine | lock
+# make demo | test | check | bench | bench-ingest | test-engine | lock
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check bench test-engine lock wheel-smoke clean
+.PHONY: demo test check bench bench-ingest test-engine lock wheel-smoke clean
 
 # The runtime, from the lock, in $(VENV).
 $(BIN)/.runtime: requirements.lock pyproject.toml
@@ -34,6 +34,10 @@ check: $(BIN)/.test
 
 bench: $(BIN)/.test
 	$(BIN)/python -m bench
+
+# Spans per server CPU-second, durable and landed, beside the peers that install from the package index.
+bench-ingest: $(BIN)/.test
+	$(BIN)/python -m bench ingest --peers
 
 test-engine: $(BIN)/.test
 	$(BIN)/python tests/engine/environment.py

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from collector.bodies import decompressed
+from collector.encodings import ENCODINGS, OTHERS
 from collector.errors import CollectorError, PermanentError, RetryableError, TooLargeError
 from collector.quotas import QuotaError
 from collector.receivers.http_messages import (
@@ -78,8 +79,8 @@ class OtlpHttp:
         if media not in (PROTOBUF, JSON):
             raise UnsupportedTypeError(f"content-type {media or 'none'!r} is not OTLP; use {PROTOBUF} or {JSON}")
         encoding = headers.get("content-encoding", "").strip().lower() or "identity"
-        if encoding not in ("identity", "gzip"):
-            raise UnsupportedTypeError(f"content-encoding {encoding!r} is not understood; use gzip or none")
+        if encoding not in ENCODINGS:
+            raise UnsupportedTypeError(f"content-encoding {encoding!r} is not understood; {OTHERS}")
         body = await read_body(scope, receive, self.intake.max_body_bytes)
         bearer.spend_bytes(len(body))
         self.metrics.count("fleetmeter_received_bodies", door=DOOR)

@@ -1,0 +1,167 @@
+"""The compiled walker gives the reference decoder's rows for any bytes, or leaves them to it."""
+
+import random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bench.fuzz_traces import RECEIVED_US, difference, some_body
+from bench.request_spans import RESOURCE, request_span
+from collector.decode_traces import decode_traces
+from collector.decoded import merged_entries, merged_tables
+from collector.errors import PermanentError
+from collector.self_metrics import SelfMetrics
+from collector.spool_records import Record
+from collector.testing import key_values, span_message, traces_body
+from collector.trace_decoding import TraceDecoder
+from collector.trace_walker import TraceWalker
+from collector.walker import known, tables
+from engine_exporter import semconv
+
+OK = {semconv.OUTCOME: "ok"}
+VALUES = st.one_of(
+    st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(), st.text(max_size=20), st.binary(max_size=10),
+    st.lists(st.one_of(st.text(max_size=5), st.integers(-5, 5), st.floats(), st.booleans()), max_size=3),
+)  # fmt: skip
+NAMES = st.one_of(st.sampled_from([one.name for one in semconv.REQUEST_ATTRIBUTES]), st.text(max_size=10))
+
+
+@pytest.fixture(scope="module")
+def walker():
+    return TraceWalker()
+
+
+def walk(walker, body):
+    (walked,) = walker.decode([(body, RECEIVED_US)])
+    return walked
+
+
+def assert_same(walker, body):
+    assert difference(body, walk(walker, body)) == ""
+
+
+def assert_walked(walker, body):
+    """It is no body for the reference, and the rows are the same."""
+    walked = walk(walker, body)
+    assert walked is not None
+    assert difference(body, walked) == ""
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    own=st.dictionaries(NAMES, VALUES, max_size=8), of_resource=st.dictionaries(NAMES, VALUES, max_size=6),
+    start=st.one_of(st.just(1_790_000_000_000_000_001), st.integers(0, 2**64 - 1)), end=st.integers(0, 2**64 - 1),
+    kind=st.integers(-1, 9), name=st.sampled_from(["chat", "llm_request", ""]), as_request=st.booleans(),
+)  # fmt: skip
+def test_any_span_gives_the_rows_of_the_reference(walker, own, of_resource, start, end, kind, name, as_request):
+    attributes = {**own, **(OK if as_request else {})}
+    fields = {"start_time_unix_nano": start, "end_time_unix_nano": end, "kind": kind, "name": name}
+    assert_same(walker, traces_body(span_message(1, attributes, **fields), span_message(2, own), resource=of_resource))
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=80))
+def test_any_bytes_give_what_the_reference_gives(walker, body):
+    assert_same(walker, body)
+
+
+@settings(deadline=None)
+@given(cut=st.integers(0, 2000), at=st.integers(0, 2000), byte=st.integers(0, 255))
+def test_a_body_with_a_byte_changed_and_its_end_cut_gives_what_the_reference_gives(walker, cut, at, byte):
+    body = bytearray(traces_body(*map(request_span, range(1, 4)), resource=RESOURCE))
+    body[at % len(body)] = byte
+    assert_same(walker, bytes(body))
+    assert_same(walker, bytes(body[: cut % len(body)]))
+
+
+def test_odd_bodies_of_a_thousand_seeds_give_what_the_reference_gives(walker):
+    bodies = [some_body(random.Random(seed)) for seed in range(1000)]
+    walked = walker.decode([(body, RECEIVED_US) for body in bodies])
+    assert [found for body, one in zip(bodies, walked, strict=True) if (found := difference(body, one))] == []
+    assert sum(one is not None for one in walked) > 200, "most of the test was left to the reference"
+
+
+@pytest.mark.parametrize(
+    "span",
+    [
+        request_span(1),
+        span_message(1, {**OK, "gen_ai.usage.input_tokens": 12.0, "infer.latency.ttft_seconds": 1, "infer.team": 7}),
+        span_message(1, {**OK, "gen_ai.usage.input_tokens": -1, "infer.latency.ttft_seconds": 1e300, "x": 0.1}),
+        span_message(1, {**OK, "gen_ai.usage.input_tokens": 2**63 - 1, "infer.preemptions_count": 2**40}),
+        span_message(1, {**OK, "gen_ai.response.model": "from the response", "gen_ai.response.id": "r-1"}),
+        span_message(1, {**OK, "infer.team": "検索", "infer.app": "naïve", "gen_ai.prompt": "a secret"}),
+        span_message(1, {"db": "pg", "n": -3, "x": 0.1, "ok": True, "list": ["a", 1, 0.5, True]}, kind=3),
+        span_message(1, status={"code": 2, "message": "boom"}, parent_span_id=b"12345678", trace_state="a=b"),
+        span_message(1, events=[{"name": "exception", "attributes": key_values({"exception.type": "Timeout"})}]),
+        span_message(1, links=[{"trace_id": bytes(16), "span_id": bytes(8), "attributes": key_values({"a": 1})}]),
+        span_message(1, {"gen_ai.usage.prompt_tokens": 5, "gen_ai.latency.e2e": 0.1}, name="llm_request"),
+    ],
+)  # fmt: skip
+def test_the_usual_spans_are_decoded_by_the_walker_itself(walker, span):
+    resource = {**RESOURCE, "process.command_args": ["python", "serve.py"], "process.pid": 7, "host.name": "h"}
+    assert_walked(walker, traces_body(span, resource=resource))
+
+
+def test_the_comparison_sees_a_wrong_cell(walker):
+    body = traces_body(request_span(1), resource=RESOURCE)
+    walked = walk(walker, body)
+    walked.walked[0].cells[0, known.COLUMN_PLACES["output_tokens"]] += 1
+    assert "output_tokens" in difference(body, walked)
+
+
+def test_bodies_of_one_walk_stay_apart(walker):
+    bodies = [traces_body(span_message(number, OK, name="n" * number)) for number in range(1, 6)]
+    bodies[2] = b"garbage"
+    walked = walker.decode([(body, RECEIVED_US) for body in bodies])
+    assert [one is None for one in walked] == [False, False, True, False, False]
+    rows = [merged_tables([one])["requests"].to_pylist()[0]["span_id"] for one in walked if one is not None]
+    assert rows == [f"{number:016x}" for number in (1, 2, 4, 5)]
+
+
+def test_full_tables_begin_anew_and_rows_of_several_epochs_land_together():
+    small = tuple(min(limit, 300) if number in (2, 4) else limit for number, limit in enumerate(tables.LIMITS))
+    walker = TraceWalker(small)
+    spans = [span_message(number, {**OK, "infer.team": f"team {number}", "x": number / 7}) for number in range(1, 1500)]
+    bodies = [traces_body(*spans[at : at + 50]) for at in range(0, len(spans), 50)]
+    walked = walker.decode([(body, RECEIVED_US) for body in bodies])
+    assert [difference(body, one) for body, one in zip(bodies, walked, strict=True) if one is not None] == [""] * 30
+    assert len(merged_entries([one for one in walked if one is not None])) > 3, "one entry an epoch"
+    (rows,) = merged_tables([one for one in walked if one is not None]).values()
+    assert rows.num_rows == 1499
+
+
+def test_a_body_of_more_names_than_tables_hold_is_left_to_the_reference(walker):
+    body = traces_body(*(span_message(one, {f"name {one} {at}": 1 for at in range(50)}) for one in range(1, 200)))
+    assert walk(walker, body) is None
+    assert_walked(walker, traces_body(request_span(1), resource=RESOURCE))
+
+
+def test_a_body_of_very_many_spans_makes_the_output_grow(walker):
+    body = traces_body(*(span_message(number, OK) for number in range(1, 20_000)))
+    walked = walk(walker, body)
+    assert walked is not None
+    assert walked.accepted_count == 19_999
+
+
+@pytest.mark.parametrize(
+    "body", [b"garbage", traces_body(span_message(1, trace_id=b"bad")), traces_body(span_message(1, OK))]
+)
+def test_the_decoder_of_groups_answers_as_the_reference_alone(walker, body):
+    record = Record("traces", "identity", RECEIVED_US, {}, body)
+    (answer,) = TraceDecoder(SelfMetrics(), 10**6, walker).decode([record])
+    try:
+        expected = decode_traces(body, RECEIVED_US)
+    except PermanentError as error:
+        assert str(answer) == str(error)
+    else:
+        assert answer.rejected == expected.rejected
+        assert answer.accepted_count == expected.accepted_count
+
+
+def test_without_the_walker_the_reference_decodes_all():
+    metrics = SelfMetrics()
+    record = Record("traces", "identity", RECEIVED_US, {}, traces_body(span_message(1, OK)))
+    (answer,) = TraceDecoder(metrics, 10**6).decode([record])
+    assert answer.accepted_count == 1
+    assert b'fleetmeter_decoded_bodies_total{decoder="reference"} 1.0' in metrics.exposition()
