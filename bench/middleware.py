@@ -149,12 +149,16 @@ def added(chunks: int, exporter: Exporter) -> tuple[float, float]:
 def step_cost() -> float:
     """Median microseconds of `record` for an engine step in which nothing finished."""
     plugin = FleetmeterStatLogger(finished=FinishedRows())
-    iteration = SimpleNamespace(finished_requests=[])
+    iteration = SimpleNamespace(
+        finished_requests=[], inter_token_latencies_iter=[1e-3] * 16, time_to_first_tokens_iter=[],
+        num_generation_tokens=16,
+    )  # fmt: skip
+    scheduler = SimpleNamespace(num_running_reqs=16, num_waiting_reqs=0)
     costs = []
     for _ in range(ROUNDS):
         began = time.thread_time()
         for _ in range(10_000):
-            plugin.record(None, iteration, mm_cache_stats=None, engine_idx=0)
+            plugin.record(scheduler, iteration, mm_cache_stats=None, engine_idx=0)
         costs.append((time.thread_time() - began) / 10_000 * 1e6)
     return statistics.median(costs)
 
