@@ -130,13 +130,13 @@ def outcome(decode):
     for table, rows in decoded.tables.items():
         kept = {}
         for row in rows.to_pylist():
-            row = {key: value for key, value in row.items()}
             key = tuple(
                 repr(row.get(name)) for name in ("series_id", "observed_at", "gpu_uuid", "sampled_at", "event_id")
             )
             kept.setdefault((*key, row["value"]) if table == "metric_exemplars" else key, row)
         tables[table] = sorted((sorted(row.items()) for row in kept.values()), key=repr)
-    return repr(sorted(tables.items())), sorted((one.reason, one.item) for one in decoded.rejected), decoded.accepted_count
+    rejected = sorted((one.reason, one.item) for one in decoded.rejected)
+    return repr(sorted(tables.items())), rejected, decoded.accepted_count
 
 
 def assert_same(body):

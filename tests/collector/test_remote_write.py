@@ -1,23 +1,29 @@
 """The remote-write door: what it takes, what it answers, and that what it has taken is there."""
 
+import contextlib
+import itertools
+import threading
+
 import cramjam
 import httpx
 import pytest
 
+from collector.client import HttpClient
 from collector.remote_write_messages import Request, WriteRequest
+from collector.testing import running_collector
 
 NOW_MS = 1_790_000_000_000
 FIRST_TYPE = "application/x-protobuf"
 SECOND_TYPE = "application/x-protobuf;proto=io.prometheus.write.v2.Request"
 
 
-def first_body(*series):
+def first_body(*series, at_ms=NOW_MS):
     request = WriteRequest()
     for labels, value in series:
         message = request.timeseries.add()
         for name, text in labels.items():
             message.labels.add(name=name, value=text)
-        message.samples.add(value=value, timestamp=NOW_MS)
+        message.samples.add(value=value, timestamp=at_ms)
     return request.SerializeToString()
 
 
@@ -109,3 +115,49 @@ def test_a_stale_marker_ends_a_series_without_a_value(collector):
         "WHERE replica = 'write-stale'",
         [False, True],
     )
+
+
+def test_killed_under_load_every_acknowledged_sample_is_there_once(data_dir):
+    acknowledged, numbers, lock = set(), itertools.count(), threading.Lock()
+
+    def sender(address):
+        with httpx.Client(timeout=10) as client:
+            while True:
+                with lock:
+                    number = next(numbers)
+                series = [({"__name__": "killed", "n": str(one), "replica": "k"}, float(number)) for one in range(50)]
+                body = first_body(*series, at_ms=NOW_MS + number)
+                try:
+                    answer = client.post(
+                        f"{address}/api/v1/write",
+                        content=bytes(cramjam.snappy.compress_raw(body)),
+                        headers={"Content-Type": FIRST_TYPE, "Content-Encoding": "snappy"},
+                    )
+                except httpx.HTTPError:
+                    return
+                if answer.status_code == 204:
+                    acknowledged.add(number)
+
+    for _ in range(3):
+        goal = len(acknowledged) + 60
+        with running_collector(data_dir) as collector:
+            threads = [threading.Thread(target=sender, args=(collector.api,)) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            while len(acknowledged) < goal and any(thread.is_alive() for thread in threads):
+                threads[0].join(0.002)
+            collector.kill()
+            for thread in threads:
+                thread.join()
+    with running_collector(data_dir) as collector:
+        collector.wait_ready()
+        sql = (
+            "SELECT value::BIGINT AS number, count(*) AS points, count(DISTINCT series_id) AS series, "
+            "bool_and(epoch_ms(observed_at) = $now + value) AS in_time FROM metric_points "
+            "JOIN metric_series USING (series_id) WHERE name = 'killed' GROUP BY ALL"
+        )
+        collector.wait_until("SELECT count(*) % 50 FROM metric_points", 0)
+        with contextlib.closing(HttpClient(collector.api)) as client:
+            rows = client.query(sql, {"now": NOW_MS}).to_pylist()
+    assert acknowledged <= {row["number"] for row in rows}
+    assert all((row["points"], row["series"], row["in_time"]) == (50, 50, True) for row in rows)
