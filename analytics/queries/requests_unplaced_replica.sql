@@ -24,6 +24,26 @@ inventory AS (
         coalesce(valid_to, lead(valid_from) OVER (PARTITION BY replica ORDER BY valid_from)) AS valid_to
     FROM latest
     WHERE NOT withdrawn
+),
+-- Most replicas are there all the time, in rows that adjoin each other: those need no look at single requests.
+islands AS (
+    SELECT
+        replica,
+        valid_from,
+        coalesce(valid_to, $end::TIMESTAMP) AS valid_to,
+        max(coalesce(valid_to, $end::TIMESTAMP)) OVER (
+            PARTITION BY replica ORDER BY valid_from ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ) AS held_to
+    FROM inventory
+    WHERE valid_to IS NULL OR valid_to > $start::TIMESTAMP
+),
+always AS (
+    SELECT replica
+    FROM islands
+    GROUP BY replica
+    HAVING min(valid_from) <= $start::TIMESTAMP
+        AND max(valid_to) >= $end::TIMESTAMP
+        AND NOT bool_or(coalesce(valid_from > held_to AND valid_from < $end::TIMESTAMP, false))
 )
 SELECT
     requests.replica,
@@ -32,6 +52,7 @@ FROM requests
 WHERE requests.started_at >= $start::TIMESTAMP
     AND requests.started_at < $end::TIMESTAMP
     AND ($known_at::TIMESTAMP IS NULL OR requests.received_at IS NULL OR requests.received_at <= $known_at::TIMESTAMP)
+    AND NOT EXISTS (SELECT 1 FROM always WHERE always.replica = requests.replica)
     AND NOT EXISTS (
         SELECT 1
         FROM inventory
