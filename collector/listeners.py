@@ -68,6 +68,7 @@ def http_server(app: App, tls: Tls | None = None) -> QuietServer:
         app,
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         lifespan="off",
         server_header=False,
         backlog=BACKLOG,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
-from collector.errors import PermanentError, TooLargeError
+from collector.encodings import too_large
+from collector.errors import PermanentError
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -29,13 +30,10 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
         TooLargeError: it is over the limit.
         Disconnected: the client went away.
     """
-    declared = headers_of(scope).get("content-length", "")
-    too_large = TooLargeError(
-        f"the body has over {max_bytes} bytes; send smaller batches or raise collector.max_body_bytes"
-    )
+    declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
     if declared.isdigit() and int(declared) > max_bytes:
         await discard(receive, 2 * max_bytes if int(declared) <= 2 * max_bytes else 0)
-        raise too_large
+        raise too_large(max_bytes)
     parts: list[bytes] = []
     size = 0
     while True:
@@ -47,7 +45,7 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
         if size > max_bytes:
             if message.get("more_body", False):
                 await discard(receive, max_bytes)
-            raise too_large
+            raise too_large(max_bytes)
         if not message.get("more_body", False):
             return parts[0] if len(parts) == 1 else b"".join(parts)
 

@@ -67,7 +67,9 @@ class OtlpHttp:
         except CollectorError as error:
             await self._refuse(send, error, as_json)
             return
-        body = encoded(success(signal, answer.rejected_count, answer.message), as_json)
+        # A plain yes is an empty message.
+        plain_yes = not as_json and not answer.rejected_count
+        body = b"" if plain_yes else encoded(success(signal, answer.rejected_count, answer.message), as_json)
         await send_answer(send, 200, body, (JSON if as_json else PROTOBUF).encode())
         self.metrics.observe("fleetmeter_ack_seconds", time.perf_counter() - started, door=DOOR)
 
