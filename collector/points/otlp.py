@@ -26,6 +26,7 @@ from collector.gpu_rows import COLUMNS as GPU_METRICS
 from collector.gpu_rows import GpuRows
 from collector.metric_rows import MetricRows
 from collector.points.interning import Interned, bytes_of, empty, grown, key_of
+from collector.points.otlp_points_walk import POINT, Histograms, histograms_room
 from collector.points.otlp_walk import (
     COUNTER,
     DELTA,
@@ -38,12 +39,9 @@ from collector.points.otlp_walk import (
     HISTOGRAM,
     LEVEL,
     METRIC,
-    POINT,
     RESOURCE,
     SCOPE,
     SUMMARY,
-    Histograms,
-    histograms_room,
     walk_otlp,
 )
 from collector.points.point_columns import points_table

@@ -16,17 +16,13 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from collector.decode_scrape import DURATION, decode_scrape
 from collector.decoded import Decoded, RowBuilder, SeriesUsed
 from collector.errors import PermanentError
-from collector.points.interning import bytes_of
-from collector.points.page_walk import COMMENT, SAMPLE, walk_page
+from collector.points.page_layouts import Layout, Numbers, Places, read_layout, values_of
 from collector.points.point_columns import points_table
-from collector.points.walking import DONE
-from collector.prometheus_text import halves_of
 from engine_exporter.alias_tables import tables as alias_tables
 
 SEEN_US = 1_790_000_000_000_000
@@ -34,32 +30,6 @@ HELD_BYTES = 1 << 28
 SKIPPED_AFTER_FAILURE = 50
 COUNT_END = 2.0**53
 POINTS = frozenset({"metric_series", "metric_points", "metric_histograms"})
-Numbers = npt.NDArray[np.float64]
-Places = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """A page without its values."""
-
-    heads: npt.NDArray[np.uint8]
-    ends: Places
-    kinds: npt.NDArray[np.int8]
-
-    @property
-    def samples_count(self) -> int:
-        """How many lines have a value."""
-        return int(np.count_nonzero(self.kinds == SAMPLE))
-
-    def text(self, values: Sequence[int]) -> bytes:
-        """Return the page with values."""
-        given = iter(values)
-        whole = self.heads.tobytes()
-        lines = [
-            whole[self.ends[line] : self.ends[line + 1]] + (b" %d" % next(given) if kind == SAMPLE else b"")
-            for line, kind in enumerate(self.kinds)
-        ]
-        return b"\n".join([*lines, b""])
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,30 +66,25 @@ class Plan:
         return int(self.layout.heads.nbytes + 40 * rows + self.bounds.nbytes)
 
 
-def read_layout(body: bytes) -> Layout:
-    """Cut a page into heads and values.
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A page with numbers of our own, and what the reference made of it."""
 
-    Raises:
-        ValueError: a line has more than a value, or is none.
-    """
-    parts: list[bytes] = []
-    kinds: list[int] = []
-    for line in body.decode().split("\n"):
-        if not line:
-            continue
-        if line.startswith("#"):
-            parts.append(line.encode())
-            kinds.append(COMMENT)
-            continue
-        if line != line.strip():
-            raise ValueError("spaces around a line")
-        head, tail = halves_of(line)
-        if tail[:1] != " " or len(tail.split()) != 1 or tail[1:] != tail.strip():
-            raise ValueError("more than a value")
-        parts.append(head.encode())
-        kinds.append(SAMPLE)
-    ends = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
-    return Layout(bytes_of(b"".join(parts)), ends, np.array(kinds, np.int8))
+    values: list[int]
+    """By line with a value."""
+    points: dict[int, float]
+    """By series."""
+    histograms: dict[int, dict[str, Any]]
+    """Rows by series."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a number comes from: a line's value times a scale, or nowhere: then it is a constant."""
+
+    line: int
+    scale: float
+    constant: float
 
 
 def observed_plan(layout: Layout, meta: Mapping[str, Any]) -> Plan | None:
@@ -127,64 +92,85 @@ def observed_plan(layout: Layout, meta: Mapping[str, Any]) -> Plan | None:
     first, second = show(layout, meta, 1), show(layout, meta, 2)
     if first is None or second is None:
         return None
-    (values, points, histograms), (others, other_points, other_histograms) = first, second
-    if points.keys() != other_points.keys() or histograms.keys() != other_histograms.keys():
+    if first.points.keys() != second.points.keys() or first.histograms.keys() != second.histograms.keys():
         return None
-    places: dict[float, tuple[int, float]] = {}
-    for scale in sorted(alias_scales(), reverse=True):  # 1 last, so that it wins
-        if scale != 1.0:
-            places.update({float(value) * scale: (line, scale) for line, value in enumerate(values)})
-    places.update({float(value): (line, 1.0) for line, value in enumerate(values)})
-
-    def source(value: float, other: float) -> tuple[int, float, float] | None:
-        if value == other:
-            return -1, 1.0, value
-        line, scale = places.get(value, (-1, 1.0))
-        return (line, scale, 0.0) if line >= 0 and others[line] * scale == other else None
-
-    sources = [source(value, other_points[series]) for series, value in points.items()]
-    lines_of_histograms: list[list[int]] = []
-    sums: list[tuple[int, float, float]] = []
-    for series, row in histograms.items():
-        other = other_histograms[series]
-        if row["bounds"] != other["bounds"] or (row["sum"] is None) != (other["sum"] is None):
-            return None
-        cumulative = zip(
-            np.cumsum(row["bucket_counts"]).tolist(), np.cumsum(other["bucket_counts"]).tolist(), strict=True
-        )
-        found = [source(float(value), float(another)) for value, another in cumulative]
-        total = source(row["sum"], other["sum"]) if row["sum"] is not None else (-1, 1.0, 0.0)
-        if total is None or any(one is None or one[0] < 0 or one[1] != 1.0 for one in found):
-            return None
-        if row["sum"] is not None and total[0] < 0:
-            return None
-        lines_of_histograms.append([one[0] for one in found if one is not None])
-        sums.append(total)
-    if any(one is None for one in sources):
+    places = places_of(first.values)
+    try:
+        points = [source_of(value, second.points[series], places, second) for series, value in first.points.items()]
+        histograms = [
+            sources_of_histogram(row, second.histograms[series], places, second)
+            for series, row in first.histograms.items()
+        ]
+    except LookupError:
         return None
-    whole = [one for one in sources if one is not None]
-    duration = duration_id(meta)
-    ids = list(points)
+    ids, duration = list(first.points), duration_id(meta)
+    buckets = [lines for lines, _ in histograms]
     return Plan(
         layout,
         {**meta, "observed_us": SEEN_US},
         np.array(ids, np.int64),
-        np.array([one[0] for one in whole], np.int64),
-        np.array([one[1] for one in whole], np.float64),
-        np.array([one[2] for one in whole], np.float64),
+        np.array([one.line for one in points], np.int64),
+        np.array([one.scale for one in points], np.float64),
+        np.array([one.constant for one in points], np.float64),
         ids.index(duration) if duration in ids else -1,
-        np.array(list(histograms), np.int64),
-        np.array([line for lines in lines_of_histograms for line in lines], np.int64),
-        np.concatenate([[0], np.cumsum([len(lines) for lines in lines_of_histograms])]).astype(np.int64),
-        np.array([one[0] for one in sums], np.int64),
-        np.array([one[1] for one in sums], np.float64),
-        pa.array([row["bounds"] for row in histograms.values()], pa.list_(pa.float64())),
+        np.array(list(first.histograms), np.int64),
+        np.array([line for lines in buckets for line in lines], np.int64),
+        np.concatenate([[0], np.cumsum([len(lines) for lines in buckets])]).astype(np.int64),
+        np.array([total.line for _, total in histograms], np.int64),
+        np.array([total.scale for _, total in histograms], np.float64),
+        pa.array([row["bounds"] for row in first.histograms.values()], pa.list_(pa.float64())),
     )
 
 
-def show(
-    layout: Layout, meta: Mapping[str, Any], seed: int
-) -> tuple[list[int], dict[int, float], dict[int, dict[str, Any]]] | None:
+def places_of(values: Sequence[int]) -> dict[float, tuple[int, float]]:
+    """Return by number which line it comes from, and by which factor; a line's own value wins over a scaled one."""
+    places: dict[float, tuple[int, float]] = {}
+    for scale in alias_scales() - {1.0}:
+        places.update({float(value) * scale: (line, scale) for line, value in enumerate(values)})
+    places.update({float(value): (line, 1.0) for line, value in enumerate(values)})
+    return places
+
+
+def source_of(value: float, other: float, places: Mapping[float, tuple[int, float]], second: Shown) -> Source:
+    """Return where a number comes from.
+
+    Args:
+        value: what it was on the first page.
+        other: what it was on the second.
+        places: lines by the first page's numbers.
+        second: the second page.
+
+    Raises:
+        LookupError: nothing explains both.
+    """
+    if value == other:
+        return Source(-1, 1.0, value)
+    line, scale = places[value]
+    if second.values[line] * scale != other:
+        raise LookupError("the second page came out otherwise")
+    return Source(line, scale, 0.0)
+
+
+def sources_of_histogram(
+    row: Mapping[str, Any], other: Mapping[str, Any], places: Mapping[float, tuple[int, float]], second: Shown
+) -> tuple[list[int], Source]:
+    """Return the lines of a histogram's buckets, and where its sum comes from.
+
+    Raises:
+        LookupError: it is more than its lines, as they are.
+    """
+    if row["bounds"] != other["bounds"] or (row["sum"] is None) != (other["sum"] is None):
+        raise LookupError("a histogram of another shape")
+    cumulative = np.cumsum(row["bucket_counts"]).tolist(), np.cumsum(other["bucket_counts"]).tolist()
+    buckets = [source_of(float(one), float(two), places, second) for one, two in zip(*cumulative, strict=True)]
+    with_sum = row["sum"] is not None
+    total = source_of(row["sum"], other["sum"], places, second) if with_sum else Source(-1, 1.0, 0.0)
+    if any(one.line < 0 or one.scale != 1.0 for one in buckets) or (with_sum and total.line < 0):
+        raise LookupError("a count or a sum that no line gives")
+    return [one.line for one in buckets], total
+
+
+def show(layout: Layout, meta: Mapping[str, Any], seed: int) -> Shown | None:
     """Show the reference a page with values that grow from line to line; return them and what it makes of them."""
     steps = np.random.default_rng(seed).integers(1 << 10, 1 << 20, layout.samples_count)
     values = np.cumsum(steps).tolist()
@@ -197,7 +183,7 @@ def show(
         return None
     points = {row["series_id"]: row["value"] for row in rows_in(tables, "metric_points")}
     histograms = {row["series_id"]: row for row in rows_in(tables, "metric_histograms")}
-    return values, points, histograms
+    return Shown(values, points, histograms)
 
 
 def rows_in(tables: Mapping[str, pa.Table], name: str) -> list[dict[str, Any]]:
@@ -244,21 +230,6 @@ def apply_plan(plan: Plan, body: bytes, meta: Mapping[str, Any]) -> Decoded | No
         tables["metric_histograms"] = histograms
     accepted = len(plan.ids) + len(plan.histogram_ids)
     return Decoded(tables, accepted, series=series_used(plan))
-
-
-def values_of(layout: Layout, body: bytes) -> Numbers | None:
-    """Return a page's values; None where it is another page."""
-    count = layout.samples_count
-    values, uncertain = np.empty(count), np.empty((count, 3), np.int64)
-    state, left = walk_page(bytes_of(body), layout.heads, layout.ends, layout.kinds, values, uncertain)
-    if state != DONE:
-        return None
-    try:
-        for sample, start, end in uncertain[:left].tolist():
-            values[sample] = float(body[start:end])
-    except ValueError:
-        return None
-    return values
 
 
 def planned_histograms(plan: Plan, values: Numbers, observed_us: int) -> pa.Table | None:

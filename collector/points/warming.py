@@ -7,7 +7,8 @@ import numpy as np
 from collector.point_decoding import Walkers
 from collector.points.marks import Marks
 from collector.points.otlp import OtlpWalker, decode_otlp_metrics
-from collector.points.page_plans import page_plans, read_layout, values_of
+from collector.points.page_layouts import read_layout, values_of
+from collector.points.page_plans import page_plans
 from collector.points.remote_write import FirstWalker, SecondWalker, decode_write
 
 NOW_US = 1_790_000_000_000_000
