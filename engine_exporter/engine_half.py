@@ -30,7 +30,7 @@ def join_key(engine_request_id: str) -> str:
     return match.group() if match else engine_request_id
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # made for every request: frozen ones take three times as long to make
 class GeneratedSequence:
     """One generated sequence (one prompt, one choice) as the engine saw it."""
 
@@ -63,7 +63,7 @@ class Finished(NamedTuple):
     share: StepShare | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EngineHalf:
     """All sequences of one HTTP request together."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine_exporter import semconv
 from engine_exporter.endpoints import GENERATES
@@ -54,8 +53,7 @@ _NAMES = (
 """In the order in which `request_attributes` finds their values."""
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(NamedTuple):
     """Which model answered."""
 
     model: str | None

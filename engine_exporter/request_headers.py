@@ -154,6 +154,8 @@ def claims_of_body(asked: Any, config: ExporterConfig) -> Identity:
         asked: the `Asked` of the request.
         config: which of its fields count.
     """
+    if config.body_team is None and config.body_app is None:
+        return NOBODY if asked.user is None else Identity(None, None, None, asked.user, Trust.ASSERTED)
     words = {"user": asked.user, **asked.metadata} if asked.metadata else {"user": asked.user}
     team = words.get(config.body_team.removeprefix("metadata.")) if config.body_team else None
     app = words.get(config.body_app.removeprefix("metadata.")) if config.body_app else None

@@ -45,7 +45,11 @@ def collector():
 
 def test_a_request_arrives_at_a_collector_as_otlp(collector):
     url, got = collector
-    exporter = from_config(ExporterConfig(otlp_endpoint=url, otlp_token="t", replica="chat-0", detail_base_ratio=0, slo_thresholds_seconds={}))
+    exporter = from_config(
+        ExporterConfig(
+            otlp_endpoint=url, otlp_token="t", replica="chat-0", detail_base_ratio=0, slo_thresholds_seconds={}
+        )
+    )
     bench = exporter_for_tests()
     engine = FakeVllm(bench)
     engine.plugin._finished = exporter.finished
