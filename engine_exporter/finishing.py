@@ -47,8 +47,9 @@ def finish(exporter: Exporter, http: HttpHalf, front_end: FrontEnd, states: Sequ
     errored = (http.error is not None or http.raised is not None or not http.completed) and front_end.errored()
     outcome, error_type = outcome_of(http, errored, engine.finish_reasons)
     served, usage = front_end.served(http.asked.model), http.usage or front_end.usage()
-    http.claims[Source.BODY] = claims_of_body(http.asked, exporter.config)
-    http.identity = settle([(source, http.claims.get(source)) for source in exporter.config.identity_precedence])
+    claims, config = http.claims, exporter.config
+    claims[Source.BODY] = claims_of_body(http.asked, config)
+    http.identity = settle([(source, claims[source]) for source in config.identity_precedence if source in claims])
     attributes = request_attributes(
         http, engine, usage, served, outcome, error_type, exporter.user_hash(http.identity.user), engine_request_id
     )
