@@ -129,7 +129,7 @@ def grouped(found: list[DayNews]) -> list[str]:
             spans[-1] = (spans[-1][0], one.day, one.says)
         else:
             spans.append((one.day, one.day, one.says))
-    return [f"{first if first == last else f'{first} to {last}'}: {says}" for first, last, says in spans]
+    return [f"{first if first == last else f'each day from {first} to {last}'}: {says}" for first, last, says in spans]
 
 
 def said(start_day: date, end_day: date) -> str:

@@ -56,7 +56,7 @@ def test_days_closed_one_by_one_leave_little_for_the_month(october, cost):
     assert (again.code, again.out) == (0, "")
     assert "closed already, and nothing has changed since" in again.err
     month = cost("close", "--month", "2026-10", "--format", "json", now=CLOSED + timedelta(hours=2))
-    assert month.err.startswith("2026-10-04 to 2026-10-31: not closed yet")
+    assert month.err.startswith("each day from 2026-10-04 to 2026-10-31: not closed yet")
     (row,) = json.loads(month.out)
     assert row["bill_units"] == 31 * 24 * 2 * 10**9
     assert row["changed_units"] == 28 * 24 * 2 * 10**9
