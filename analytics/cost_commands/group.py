@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Open a figure down to its requests, prices and arithmetic.",
     ),
     "energy": ("analytics.cost_commands.energy:energy", "Tell the energy and carbon behind the tokens."),
+    "focus": ("analytics.cost_commands.focus:focus", "Write the chargeback as FOCUS rows; check such files."),
     "change": ("analytics.cost_commands.change:change", "Tell why the bill of a month is not that of another."),
     "close": ("analytics.cost_commands.close:close", "Freeze a month in the ledger, or correct it."),
     "verify": ("analytics.cost_commands.verify:verify", "Check that the ledger is as it was written."),
