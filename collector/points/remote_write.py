@@ -214,7 +214,7 @@ def decoded_of(
     try:
         for kind, slot, start, end in left.tolist():
             take_left(rest, kind, slot, body[start:end], series, read_key, messages)
-    except PermanentError:
+    except (PermanentError, DecodeError):
         return None
     if rest.rejected:
         return None

@@ -236,3 +236,16 @@ def test_an_exemplar_leads_to_its_trace():
     assert (row["trace_id"], row["span_id"], row["value"], row["labels"]) == (
         "ab" * 16, "cd" * 8, 0.7, [("user", "u")],
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("part", ["metadata", "exemplars", "histograms"])
+def test_a_part_that_is_none_is_judged_by_the_reference(part):
+    request = first([({"__name__": "m"}, [(1.0, NOW_MS)], [], [])])
+    if part == "metadata":
+        body = request.SerializeToString() + b"\x1a\x02\x12\x7f"
+    else:
+        series = (
+            request.timeseries[0].SerializeToString() + (b"\x1a" if part == "exemplars" else b"\x22") + b"\x02\x0a\x7f"
+        )
+        body = b"\x0a" + bytes([len(series)]) + series
+    assert not assert_same(body, FIRST)
