@@ -49,7 +49,8 @@ PEERS = (
         "rotel (Rust), null exporter", ("--pre", "rotel"),
         lambda folder, port: [
             str(next(folder.glob("lib/*/site-packages/rotel/rotel-agent"))), "start",
-            "--otlp-http-endpoint", f"127.0.0.1:{port}", "--otlp-grpc-endpoint", f"127.0.0.1:{free_port()}", "--exporter", "blackhole",
+            "--otlp-http-endpoint", f"127.0.0.1:{port}",
+            "--otlp-grpc-endpoint", f"127.0.0.1:{free_port()}", "--exporter", "blackhole",
         ],
         "/v1/traces", 512_000, "nothing: it drops what it took",
     ),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 
+from bench.ingest import cpu_seconds
 from bench.request_spans import NOW_US, bodies_of
 from collector.spool_records import MAGIC, Record, encode_record
 from collector.testing import CollectorProcess
@@ -42,9 +43,10 @@ def main() -> int:
             while httpx.get(f"{collector.api}/readyz").status_code != 200:
                 time.sleep(0.01)
             ready = time.monotonic() - started
-            print(
-                f"{asked.mebibytes} MiB of spool, {records} records: listening {listening:.1f} s, ready {ready:.1f} s"
-            )
+            assert collector.process is not None
+            cpu = cpu_seconds(collector.process.pid)
+            print(f"{asked.mebibytes} MiB of spool, {records} records: listening after {listening:.1f} s, ", end="")
+            print(f"ready after {ready:.1f} s and {cpu:.1f} s of CPU", flush=True)
             if asked.landed:
                 collector.wait_ready(seconds=3600)
                 print(f"landed after {time.monotonic() - started:.0f} s")
