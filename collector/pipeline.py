@@ -11,6 +11,7 @@ from collector.config import CollectorConfig
 from collector.dead_letters import DeadLetters
 from collector.errors import PermanentError, StoreFailedError
 from collector.landing import Landing, LandingLimits
+from collector.point_decoding import by_reference_count
 from collector.point_decoding import warm_up as warm_up_points
 from collector.redaction import AttributeRules
 from collector.self_metrics import SelfMetrics
@@ -84,6 +85,7 @@ class Pipeline:
         self.metrics.read("fleetmeter_replaying", lambda: float(self.landing.replaying))
         self.metrics.read("fleetmeter_spool_age_seconds", self.landing.oldest_age_seconds)
         self.metrics.read("fleetmeter_dead_letter_bytes", lambda: float(dead_letters.size_bytes))
+        self.metrics.read("fleetmeter_points_by_reference", lambda: float(by_reference_count()))
         self.metrics.read("fleetmeter_series_collisions", lambda: float(self.store.collisions_count))
 
     def start(self) -> None:

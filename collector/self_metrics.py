@@ -66,6 +66,12 @@ SELF_METRICS: tuple[SelfMetric, ...] = (
     SelfMetric("fleetmeter_audit_failures", "counter", (), "Lines of the audit log that could not be written."),
     SelfMetric("fleetmeter_query_seconds", "histogram", (), "One SQL query that was answered."),
     SelfMetric("fleetmeter_scrapes", "counter", ("result",), "Scrapes of configured targets: ok or failed."),
+    SelfMetric(
+        "fleetmeter_points_by_reference",
+        "gauge",
+        (),
+        "Bodies of points that the slow decoder took: before the fast one was ready, or unusual ones.",
+    ),
     SelfMetric("fleetmeter_scrape_seconds", "histogram", (), "One scrape of a target that answered."),
     SelfMetric("fleetmeter_scrape_targets", "gauge", (), "Targets that jobs have found."),
     SelfMetric("fleetmeter_target_lookups_failed", "counter", ("job",), "Looks for targets that failed."),

@@ -283,8 +283,12 @@ class PagePlans:
 
     def decode(self, body: bytes, meta: Mapping[str, Any]) -> Decoded:
         """Decode one scrape; see `collector.decode_scrape.decode_scrape`."""
+        return self.decode_planned(body, meta) or decode_scrape(body, meta)
+
+    def decode_planned(self, body: bytes, meta: Mapping[str, Any]) -> Decoded | None:
+        """Decode one scrape as planned; None where there is no plan, which there may be for the next."""
         if not body or not meta.get("up", True) or meta.get("ended"):
-            return decode_scrape(body, meta)
+            return None
         about = {key: value for key, value in meta.items() if key not in ("observed_us", "duration_seconds")}
         key = repr(sorted((name, repr(value)) for name, value in about.items())) + str("duration_seconds" in meta)
         with self._lock:
@@ -293,10 +297,8 @@ class PagePlans:
                 self._plans.move_to_end(key)
         if isinstance(known, Plan) and (planned := apply_plan(known, body, meta)) is not None:
             return planned
-        decoded = decode_scrape(body, meta)
-        if not decoded.rejected:
-            self._learn(key, known, body, meta)
-        return decoded
+        self._learn(key, known, body, meta)
+        return None
 
     def _learn(self, key: str, known: Plan | bytes | int | None, body: bytes, meta: Mapping[str, Any]) -> None:
         """Plan a page that comes in one shape for the second time."""
@@ -305,7 +307,7 @@ class PagePlans:
             return
         try:
             layout = read_layout(body)
-        except ValueError:
+        except (ValueError, IndexError):
             self._keep(key, SKIPPED_AFTER_FAILURE)
             return
         shape = hashlib.blake2b(layout.heads.tobytes() + layout.ends.tobytes(), digest_size=16).digest()
