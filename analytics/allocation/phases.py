@@ -25,6 +25,7 @@ import numpy as np
 
 from analytics.allocation.exact import sort_values
 from analytics.allocation.layout import PHASES_KNOWN, compiled
+from analytics.allocation.pieces import whole_us
 from analytics.allocation.step_costs import FEATURES, learn, solve
 
 PREFILL_STARTS, PREFILL_ENDS, DECODE_STARTS, DECODE_ENDS = 0, 1, 2, 3
@@ -292,6 +293,6 @@ def phase_weights(piece, hour_at, packed, by_team, teams_count, team):  # type: 
             prefill = costs[0] * (own[k, 2] if by_team else own[k, 0]) + costs[3] * own[k, 1]
             prefill += computed * (costs[4] + costs[5] * 0.5 * computed)
             cached = costs[5] * computed * p.cached
-        p.input_weight = np.int64(np.rint(min(prefill, 1e9) * 1e6))
-        p.cached_weight = np.int64(np.rint(min(cached, 1e9) * 1e6))
-        p.output_weight = np.int64(np.rint(min(decode, 1e9) * 1e6))
+        p.input_weight = whole_us(prefill)
+        p.cached_weight = whole_us(cached)
+        p.output_weight = whole_us(decode)

@@ -1,0 +1,141 @@
+"""Faults, cold starts, wasted work, idle policies and unit prices on fleets of a few requests."""
+
+from datetime import date, timedelta
+
+import pytest
+
+from analytics.allocation.comparison import compare_methods
+from analytics.allocation.idle import idle_whatif, with_idle_policy
+from analytics.cost import cost_report
+from analytics.economics import (
+    cache_savings,
+    coverage,
+    good_request_costs,
+    token_costs,
+    tokens_per_gpu_second,
+)
+from analytics.errors import AnalyticsError
+
+TODAY, TOMORROW = date(2026, 11, 10), date(2026, 11, 11)
+MINUTE = timedelta(minutes=1)
+HOUR_UNITS = 3_600_000_000
+
+
+@pytest.fixture
+def fleet(store, now):
+    """Replicas r (owned by x) and q of one model at 3.60 an hour since the first of the month."""
+    begins = now.replace(day=1, hour=0)
+    rate = {"rate_id": "a", "gpu_type": "H100", "currency": "USD", "gpu_hour_units": HOUR_UNITS, "valid_from": begins}
+    store.rows("rate_cards", rate)
+    common = {"valid_from": begins, "gpu_type": "H100", "gpu_count": 1, "model": "m"}
+    store.rows("replicas", {**common, "replica": "r", "owner": "x"}, {**common, "replica": "q", "owner": None})
+    return store
+
+
+def sums(report, *names):
+    found = {}
+    for *key, units in report.entries.select(*names, "amount_units").iter_rows():
+        found[tuple(key)] = found.get(tuple(key), 0) + units
+    return {key if len(key) > 1 else key[0]: units for key, units in found.items() if units}
+
+
+def test_a_dead_replica_is_a_fault_until_it_restarts_and_then_a_cold_start_until_it_serves(fleet, now):
+    fleet.requests(
+        {"started_at": now - 10 * MINUTE, "ended_at": now, "outcome": "engine_dead", "output_tokens": 5},
+        {"started_at": now + 50 * MINUTE, "ended_at": now + 55 * MINUTE, "output_tokens": 5},
+        replica="r", model="m", team="x", input_tokens=10,
+    )  # fmt: skip
+    fleet.rows(
+        "events",
+        {"event_id": "1", "occurred_at": now, "kind": "xid", "replica": "r", "title": "XID 79 on GPU 0 of r"},
+        {"event_id": "2", "occurred_at": now + 30 * MINUTE, "kind": "restart", "replica": "r", "title": "r restarted"},
+    )
+    found = sums(cost_report(fleet.client, TODAY, TOMORROW), "bucket")
+    assert found["fault"] == 30 * HOUR_UNITS // 60
+    assert found["cold_start"] == 20 * HOUR_UNITS // 60
+    assert found["wasted"] == 10 * HOUR_UNITS // 60
+    assert found["request"] == 5 * HOUR_UNITS // 60
+
+
+def test_a_warning_xid_is_no_fault(fleet, now):
+    fleet.rows("events", {"event_id": "1", "occurred_at": now, "kind": "xid", "replica": "r", "title": "XID 63 on r"})
+    assert set(sums(cost_report(fleet.client, TODAY, TOMORROW), "bucket")) == {"warm_idle"}
+
+
+def test_a_replica_that_appears_loads_until_it_says_so(fleet, now):
+    fleet.rows("replicas", {"replica": "new", "valid_from": now, "gpu_type": "H100", "gpu_count": 1, "model": "m"})
+    fleet.rows(
+        "events",
+        {"event_id": "1", "occurred_at": now + 4 * MINUTE, "kind": "ready", "replica": "new", "title": "ready"},
+    )
+    found = sums(cost_report(fleet.client, TODAY, TOMORROW), "replica", "bucket")
+    assert found["new", "cold_start"] == 4 * HOUR_UNITS // 60
+
+
+def test_prompt_work_done_again_after_a_preemption_is_wasted(fleet, now):
+    fleet.requests(
+        {"started_at": now, "ended_at": now + 60 * MINUTE, "replica": "r", "team": "x", "input_tokens": 100,
+         "output_tokens": 10, "prefill_step_seconds": 900.0, "decode_step_seconds": 900.0, "preemptions_count": 1},
+    )  # fmt: skip
+    report = cost_report(fleet.client, TODAY, TOMORROW)
+    found = sums(report, "bucket", "team", "method")
+    assert found["wasted", "x", "step_share"] == HOUR_UNITS // 4
+    assert found["request", "x", "step_share"] == HOUR_UNITS * 3 // 4
+
+
+@pytest.fixture
+def used(fleet, now):
+    """Team x works an hour, team y two, at the same price."""
+    common = {"replica": "q", "model": "m", "input_tokens": 1000, "cached_tokens": 600, "output_tokens": 100}
+    times = {"queue_seconds": 0.0, "prefill_step_seconds": 1200.0, "decode_step_seconds": 2400.0, "ttft_seconds": 0.5}
+    fleet.requests(
+        {"started_at": now, "ended_at": now + 60 * MINUTE, "team": "x", "e2e_seconds": 3600.0},
+        {"started_at": now + 60 * MINUTE, "ended_at": now + 120 * MINUTE, "team": "y", "e2e_seconds": 3600.0},
+        {"started_at": now + 120 * MINUTE, "ended_at": now + 180 * MINUTE, "team": "y", "e2e_seconds": 9999.0},
+        **common, **times,
+    )  # fmt: skip
+    return fleet
+
+
+def test_idle_goes_where_the_policy_says(used):
+    report = cost_report(used.client, TODAY, TOMORROW)
+    idle = 45 * HOUR_UNITS
+    assert sums(with_idle_policy(used.client, report, "proportional"), "bucket", "team")["idle_share", "x"] == idle // 3
+    assert sums(with_idle_policy(used.client, report, "peak"), "bucket", "team")["idle_share", "x"] == idle // 2
+    owner = sums(with_idle_policy(used.client, report, "owner"), "bucket", "team")
+    assert owner["idle_share", "x"] == 24 * HOUR_UNITS
+    assert owner["warm_idle", None] == 21 * HOUR_UNITS
+    table = idle_whatif(used.client, report)
+    assert all(table[name].sum() == report.bill_units for name in table.columns if name.endswith("_units"))
+    with pytest.raises(AnalyticsError, match="no idle policy 'fair'"):
+        with_idle_policy(used.client, report, "fair")
+
+
+def test_tokens_have_prices_by_kind(used):
+    report = cost_report(used.client, TODAY, TOMORROW)
+    row = token_costs(used.client, report, "gpu_type").row(0, named=True)
+    assert row["gpu_type"] == "H100"
+    assert row["input_tokens"] == 1200
+    assert row["usd_per_million_input_tokens"] == pytest.approx(3.6 / 1200 * 1e6)
+    assert row["usd_per_million_cached_tokens"] == 0
+    assert row["usd_per_million_output_tokens"] == pytest.approx(7.2 / 300 * 1e6)
+    saved = {team: units for team, _, _, units in cache_savings(report).iter_rows()}
+    assert saved == {"x": HOUR_UNITS // 3 * 600 // 400, "y": 2 * (HOUR_UNITS // 3 * 600 // 400)}
+
+
+def test_good_requests_and_coverage(used):
+    report = cost_report(used.client, TODAY, TOMORROW)
+    good = {
+        row["team"]: row for row in good_request_costs(used.client, report, ttft_seconds=1, e2e_seconds=4000).to_dicts()
+    }
+    assert good["y"]["good_count"] == 1
+    assert good["y"]["units_per_good_request"] == 2 * HOUR_UNITS
+    assert coverage(report)["busy_ratio"] == 1
+    assert coverage(report)["idle_ratio"] == pytest.approx(45 / 48)
+    assert tokens_per_gpu_second(used.client, report)["tokens_per_gpu_second"].item() == pytest.approx(1500 / 172_800)
+
+
+def test_methods_stand_side_by_side_with_their_spread(used):
+    table = compare_methods(used.client, TODAY, TOMORROW)
+    assert all(table[f"{name}_units"].sum() == 48 * HOUR_UNITS for name in ("tokens", "step_share", "shapley"))
+    assert table["spread_ratio"].to_list() == [0.0] * table.height
