@@ -46,12 +46,12 @@ test-engine: $(BIN)/.test
 wheel-smoke: $(BIN)/.test
 	tests/contracts/wheel_smoke.sh $(BIN)/python
 
-# Exact versions and hashes for Python 3.11 and later; no registry address is written.
+# Exact versions and hashes for Python 3.11 and later; no registry address is written. The tests narrow the runtime.
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	--no-emit-find-links --no-annotate
 lock:
-	$(LOCK) pyproject.toml --extra all --output-file requirements.lock
-	$(LOCK) pyproject.toml --extra all --group test --constraint requirements.lock --output-file requirements-test.lock
+	$(LOCK) pyproject.toml --extra all --group test --output-file requirements-test.lock
+	$(LOCK) pyproject.toml --extra all --constraint requirements-test.lock --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) var dist build .mypy_cache .ruff_cache .pytest_cache
