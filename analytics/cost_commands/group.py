@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "energy": ("analytics.cost_commands.energy:energy", "Tell the energy and carbon behind the tokens."),
     "focus": ("analytics.cost_commands.focus:focus", "Write the chargeback as FOCUS rows; check such files."),
+    "statement": ("analytics.cost_commands.statement:statement", "Write a team's statement, to print or to load."),
     "change": ("analytics.cost_commands.change:change", "Tell why the bill of a month is not that of another."),
     "close": ("analytics.cost_commands.close:close", "Freeze a month in the ledger, or correct it."),
     "verify": ("analytics.cost_commands.verify:verify", "Check that the ledger is as it was written."),
