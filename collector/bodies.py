@@ -6,10 +6,10 @@ import logging
 
 import pyarrow as pa
 
+from collector.content_encodings import DECODERS, OTHERS, too_large
 from collector.decode_logs import decode_logs
 from collector.decode_traces import decode_traces
 from collector.decoded import Decoded
-from collector.encodings import DECODERS, OTHERS, too_large
 from collector.errors import PermanentError
 from collector.point_decoding import decode_points
 from collector.snappy_blocks import unsnapped

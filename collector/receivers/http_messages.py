@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
-from collector.encodings import too_large
+from collector.content_encodings import too_large
 from collector.errors import PermanentError
 
 Scope = MutableMapping[str, Any]

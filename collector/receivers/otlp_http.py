@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from collector.bodies import decompressed
-from collector.encodings import ENCODINGS, OTHERS
+from collector.content_encodings import ENCODINGS, OTHERS
 from collector.errors import CollectorError, PermanentError, RetryableError, TooLargeError
 from collector.quotas import QuotaError
 from collector.receivers.http_messages import (

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.bodies import decompressed
-from collector.encodings import DECODERS, MEMBERS_LIMIT, PIECE_BYTES, gunzip, zstd
+from collector.content_encodings import DECODERS, MEMBERS_LIMIT, PIECE_BYTES, gunzip, zstd
 from collector.errors import PermanentError, TooLargeError
 
 LIMIT = 2**20

@@ -8,7 +8,6 @@ import pytest
 
 from collector.testing import running_collector
 
-
 UP = "FROM metric_points JOIN metric_series USING (series_id) WHERE name = 'up'"
 
 
@@ -52,7 +51,10 @@ def test_a_target_is_read_until_it_fails_and_again_when_it_is_back(engine, data_
     }
     up = ("SELECT arg_max(value, observed_at) FROM metric_points JOIN metric_series USING (series_id) "
           "WHERE name = 'up' AND replica = 'r0'")  # fmt: skip
-    tokens = "FROM metric_points JOIN metric_series USING (series_id) WHERE name = 'infer.engine.input_tokens' AND value IS NOT NULL"
+    tokens = (
+        "FROM metric_points JOIN metric_series USING (series_id) "
+        "WHERE name = 'infer.engine.input_tokens' AND value IS NOT NULL"
+    )
     with running_collector(data_dir, **environment) as collector:
         collector.wait_until(up, 1.0)
         collector.wait_until("SELECT count(*) > 1 AND max(value) = 7 " + tokens, True)

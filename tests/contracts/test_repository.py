@@ -74,9 +74,9 @@ def test_every_dependency_is_locked():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     extras = project["project"]["optional-dependencies"]
     wanted = [*project["project"]["dependencies"]]
-    for part in ("exporter", "collector", "analytics", "alerts", "dashboards"):
+    for part in ("exporter", "jwt", "kv-events", "collector", "analytics", "alerts", "dashboards"):
         wanted += [item for item in extras[part] if not item.startswith("fleetmeter[")]
-    names = {re.match(r"[A-Za-z0-9._-]+", item).group().lower().replace("_", "-") for item in wanted}
+    names = {re.sub(r"[._-]+", "-", re.match(r"[A-Za-z0-9._-]+", item).group().lower()) for item in wanted}
     assert names - set(pins(ROOT / "requirements.lock")) == set()
 
 
