@@ -10,13 +10,16 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from itertools import count
 
+import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from analytics.allocation.idle import POLICIES, apportion, with_idle_policy
 from analytics.config import TokenWeights
 from analytics.cost import cost_report, team_costs
+from analytics.ledger import METHODS
 from collector.client import FileClient
 
 DAY = datetime(2026, 11, 1)
@@ -37,6 +40,11 @@ class Request:
     input_tokens: int | None
     cached_tokens: int | None
     output_tokens: int | None
+    prefill_us: int | None = None
+    decode_us: int | None = None
+    prefill_step_us: int | None = None
+    decode_step_us: int | None = None
+    preemptions: int | None = None
 
 
 requests = st.builds(
@@ -55,6 +63,30 @@ requests = st.builds(
 loads = st.lists(requests, max_size=12).map(
     lambda drawn: [replace(request, key=key) for key, request in enumerate(drawn)]
 )
+times = st.one_of(st.none(), st.integers(0, 10_000_000), st.integers(0, 3 * 3_600_000_000), st.just(10**18))
+measured = st.builds(
+    lambda request, *rest: replace(
+        request,
+        **dict(zip(("prefill_us", "decode_us", "prefill_step_us", "decode_step_us", "preemptions"), rest, strict=True)),
+    ),
+    requests,
+    times,
+    times,
+    times,
+    times,
+    st.sampled_from([None, 0, 1, 3]),
+)
+absurd = st.builds(
+    lambda request, tokens, length: replace(request, input_tokens=tokens, output_tokens=tokens, length_us=length),
+    measured,
+    st.sampled_from([-5, 0, 2**62, 2**63 - 1]),
+    st.sampled_from([-3_600_000_000, 0, 10**15]),
+)
+any_loads = st.lists(st.one_of(measured, measured, absurd), max_size=12).map(
+    lambda drawn: [replace(request, key=key) for key, request in enumerate(drawn)]
+)
+"""Requests with every measure there or not, and with values that only a broken clock or sender makes."""
+every_method = st.sampled_from(METHODS)
 prices = st.one_of(st.integers(0, 50), st.integers(0, 20_000_000_000))
 
 
@@ -116,9 +148,18 @@ def row_of(request: Request, day: datetime) -> dict:
         "input_tokens": request.input_tokens,
         "cached_tokens": request.cached_tokens,
         "output_tokens": request.output_tokens,
+        "prefill_seconds": seconds(request.prefill_us),
+        "decode_seconds": seconds(request.decode_us),
+        "prefill_step_seconds": seconds(request.prefill_step_us),
+        "decode_step_seconds": seconds(request.decode_step_us),
+        "preemptions_count": request.preemptions,
         "source": "test",
         "estimated": False,
     }
+
+
+def seconds(us: int | None) -> float | None:
+    return None if us is None else us / 1e6
 
 
 def amounts(report) -> dict[tuple[str, str], int]:
@@ -237,7 +278,7 @@ def fleet_of(tmp_path):
         yield lambda *arguments, **options: Fleet(client, next(days), *arguments, **options)
 
 
-few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @few
@@ -334,3 +375,70 @@ def test_the_cached_discount_moves_amounts_without_a_jump(fleet_of, load, price,
     step = 1 + Fraction(1, cached_milli)  # the most by which a weight can grow
     for key in less.keys() | more.keys():
         assert less.get(key, 0) / step - 1 <= more.get(key, 0) <= less.get(key, 0) * step + 1
+
+
+@few
+@given(load=any_loads, price=prices, method=every_method)
+def test_every_unit_is_in_one_place_under_every_method(fleet_of, load, price, method):
+    report = fleet_of(load, price).report(method=method)
+    entries = report.entries
+    assert sum(entries["amount_units"].to_list()) == report.bill_units
+    assert min(entries["amount_units"].to_list()) >= 0
+    assert all(entries.schema[name] == pl.Int64 for name in entries.columns if name.endswith("_units"))
+    parts = entries.filter(pl.col("method").is_not_null())
+    assert (parts["input_units"] + parts["cached_units"] + parts["output_units"] == parts["amount_units"]).all()
+    assert entries["saved_units"].min() >= 0
+    known = METHODS if method == "auto" else (method,)
+    assert set(parts["method"]) <= set(known)
+
+
+@few
+@given(load=any_loads, price=prices, method=every_method, data=st.data())
+def test_order_is_without_effect_and_a_rerun_is_the_same_under_every_method(fleet_of, load, price, method, data):
+    fleet = fleet_of(load, price)
+    before = fleet.report(method=method)
+    assert fleet.report(method=method).entries.equals(before.entries)
+    order = data.draw(st.permutations(range(len(load))))
+    assert amounts(fleet_of(load, price, order=order).report(method=method)) == amounts(before)
+
+
+@few
+@given(load=any_loads, price=prices, method=every_method.filter(lambda name: name != "shapley"))
+def test_merged_teams_pay_the_sum_under_every_method_but_shapley(fleet_of, load, price, method):
+    def teams(found):
+        return {row["team"]: row["amount_units"] for row in team_costs(found).to_dicts() if row["team"]}
+
+    apart = teams(fleet_of(load, price).report(method=method))
+    joined = [replace(request, team={"y": "x"}.get(request.team, request.team)) for request in load]
+    together = teams(fleet_of(joined, price).report(method=method))
+    assert together.get("x", 0) == apart.get("x", 0) + apart.get("y", 0)
+    assert together.get("z", 0) == apart.get("z", 0)
+
+
+@few
+@given(load=any_loads, price=prices, method=every_method, policy=st.sampled_from(POLICIES))
+def test_an_idle_policy_moves_idle_and_nothing_else(fleet_of, load, price, method, policy):
+    fleet = fleet_of(load, price)
+    report = fleet.report(method=method)
+    moved = with_idle_policy(fleet.client, report, policy)
+    assert sum(moved.entries["amount_units"].to_list()) == report.bill_units
+    assert min(moved.entries["amount_units"].to_list()) >= 0
+    idle = pl.col("bucket").is_in(["warm_idle", "idle_share"])
+    assert moved.entries.filter(~idle).equals(report.entries.filter(~idle))
+
+
+def test_an_hour_without_a_request_is_idle_under_every_method(fleet_of):
+    fleet = fleet_of([], 12_345)
+    for method in METHODS:
+        report = fleet.report(method=method)
+        assert set(report.entries["bucket"]) == {"warm_idle"}
+        for policy in POLICIES:
+            assert set(with_idle_policy(fleet.client, report, policy).entries["bucket"]) == {"warm_idle"}
+
+
+@given(units=st.integers(-(10**12), 10**12), weights=st.dictionaries(st.text(max_size=3), st.integers(0, 10**9)))
+def test_apportioning_is_exact_and_fair(units, weights):
+    parts = apportion(units, weights)
+    total = sum(weights.values())
+    assert sum(parts.values()) == (units if total else 0)
+    assert all(abs(part - Fraction(units * weights[name], total)) < 1 for name, part in parts.items())
