@@ -62,7 +62,6 @@ class GpuRows:
             builder.add(row)
         return builder
 
-
     def events(self) -> RowBuilder:
         """Return an event for every XID, with an id that a retry repeats."""
         builder = RowBuilder("events")

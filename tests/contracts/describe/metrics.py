@@ -22,7 +22,8 @@ Of one GPU. Those with a column fill a row of `gpu_samples`; the others land as 
 
 ALIASES = """\
 What engines, gateways and GPU exporters call them. The tables are `engine_exporter/data/*/*.yaml`, with sources,
-versions, labels and what is kept under its own name. Where a server has several names for one thing, the first is read."""
+versions, labels and what is kept under its own name. Where a server has several names for one thing, the first
+is read."""
 
 SELF = "What the collector says about itself at `GET /metrics` on its API port. Counters get the suffix `_total`."
 
