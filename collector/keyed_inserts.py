@@ -129,7 +129,6 @@ class KeyedInserts:
         seen.add(new)
         return len(new) == len(incoming)
 
-
     def _relation(self, contract: TableContract) -> str:
         """Return what has all rows of a table."""
         return self._archived.relation(contract.name) if self._archived else table_itself(contract)
