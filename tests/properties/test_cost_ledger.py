@@ -91,12 +91,15 @@ prices = st.one_of(st.integers(0, 50), st.integers(0, 20_000_000_000))
 
 
 class Fleet:
-    """Two replicas, r1 (1 GPU) and r2 (3 GPUs, leaves at 02:30), and a load, alone on a day of a shared store."""
+    """Two replicas, r1 (1 GPU) and r2 (3 GPUs, leaves at 02:30), and a load, alone on a day of a shared store.
+
+    Their names bear the day: a request with a broken clock runs for years, on into the days of later fleets.
+    """
 
     def __init__(self, client, day, load, price, order=None):
         self.client, self.day, self.load, self.price = client, day, load, price
         gpu_type = f"GPU of {day:%Y-%m-%d}"
-        ends = [("r1", 1, 4.0), ("r2", 3, 2.5)]
+        ends = [(name_of("r1", day), 1, 4.0), (name_of("r2", day), 3, 2.5)]
         inventory = [
             {
                 "replica": name,
@@ -133,6 +136,10 @@ class Fleet:
         )
 
 
+def name_of(replica: str, day: datetime) -> str:
+    return f"{replica} of {day:%Y-%m-%d}"
+
+
 def row_of(request: Request, day: datetime) -> dict:
     started = day + timedelta(microseconds=request.started_us)
     return {
@@ -141,7 +148,7 @@ def row_of(request: Request, day: datetime) -> dict:
         "started_at": started,
         "ended_at": started + timedelta(microseconds=request.length_us),
         "queue_seconds": request.queue_us / 1e6,
-        "replica": request.replica,
+        "replica": name_of(request.replica, day),
         "team": request.team,
         "app": str(request.key),
         "outcome": request.outcome,
@@ -403,6 +410,19 @@ def test_order_is_without_effect_and_a_rerun_is_the_same_under_every_method(flee
 
 
 @few
+@given(load=any_loads, price=prices, method=every_method)
+def test_hours_add_up_under_every_method(fleet_of, load, price, method):
+    """An hour's amounts depend on that hour alone: what an earlier end of the bill says of it stays as it is."""
+    served = [replace(request, outcome="ok") if request.outcome == "engine_dead" else request for request in load]
+    fleet = fleet_of(served, price)
+    whole = fleet.report(method=method).hourly
+    for hours in (1, 2, 3):
+        part = fleet.report(method=method, hours=hours).hourly
+        upto = whole.filter(pl.col("hour_at") < fleet.day + hours * HOUR)
+        assert part.sort(pl.all()).equals(upto.sort(pl.all()))
+
+
+@few
 @given(load=any_loads, price=prices, method=every_method.filter(lambda name: name != "shapley"))
 def test_merged_teams_pay_the_sum_under_every_method_but_shapley(fleet_of, load, price, method):
     def teams(found):
@@ -413,6 +433,15 @@ def test_merged_teams_pay_the_sum_under_every_method_but_shapley(fleet_of, load,
     together = teams(fleet_of(joined, price).report(method=method))
     assert together.get("x", 0) == apart.get("x", 0) + apart.get("y", 0)
     assert together.get("z", 0) == apart.get("z", 0)
+
+
+@few
+@given(load=any_loads, price=st.integers(0, 10_000_000), times=st.integers(2, 9), method=every_method)
+def test_scale_holds_under_every_method(fleet_of, load, price, times, method):
+    before, after = (amounts(fleet_of(load, cost).report(method=method)) for cost in (price, price * times))
+    slack = (times + 1) * 8 * 4  # of k preemptions, the part that was done again rounds by up to k units
+    for key in before.keys() | after.keys():
+        assert abs(after.get(key, 0) - times * before.get(key, 0)) <= slack
 
 
 @few
