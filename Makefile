@@ -6,11 +6,12 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
 .PHONY: demo test check bench bench-ingest test-engine lock wheel-smoke clean
 
-# The runtime, from the lock, in $(VENV).
+# The runtime, from the lock, in $(VENV); the decoders are compiled once, here rather than at the first start.
 $(BIN)/.runtime: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --require-hashes -r requirements.lock
 	$(PIP) install --no-deps --editable .
+	$(BIN)/python -m collector.warm_up
 	touch $@
 
 # The runtime and the tools of the tests.
@@ -18,6 +19,7 @@ $(BIN)/.test: requirements-test.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --require-hashes -r requirements-test.lock
 	$(PIP) install --no-build-isolation --no-deps --editable .
+	$(BIN)/python -m collector.warm_up
 	touch $@ $(BIN)/.runtime
 
 demo: $(BIN)/.runtime

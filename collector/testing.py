@@ -66,7 +66,7 @@ class CollectorProcess:
                 raise AssertionError(f"{sql} gives {found!r}, not {expected!r}\n" + "".join(self.lines[-20:]))
             time.sleep(0.02)
 
-    def wait_ready(self, *, seconds: float = 60.0) -> None:
+    def wait_ready(self, *, seconds: float = 180.0) -> None:
         """Wait until it is ready and the spool of the last run is landed."""
         deadline = time.monotonic() + seconds
         while httpx.get(f"{self.api}/readyz").status_code != 200 or self.metric("fleetmeter_replaying ") != 0:

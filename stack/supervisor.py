@@ -80,7 +80,7 @@ class Supervisor:
         """Where the part's log lies."""
         return self.log_folder / f"{part.name}.log"
 
-    def wait_ready(self, part: Part, timeout_seconds: float = 60.0) -> None:
+    def wait_ready(self, part: Part, timeout_seconds: float = 180.0) -> None:
         """Wait until the part answers.
 
         Raises:

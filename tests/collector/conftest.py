@@ -11,6 +11,7 @@ from collector.testing import running_collector
 def collector(tmp_path_factory):
     """One real collector for all tests that only send and ask; each uses ids or names of its own."""
     with running_collector(tmp_path_factory.mktemp("collector")) as process:
+        process.wait_ready()
         yield process
 
 
