@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "focus": ("analytics.cost_commands.focus:focus", "Write the chargeback as FOCUS rows; check such files."),
     "statement": ("analytics.cost_commands.statement:statement", "Write a team's statement, to print or to load."),
     "whatif": ("analytics.cost_commands.whatif:whatif", "Tell what the bill would have been otherwise."),
+    "units": ("analytics.cost_commands.units:units", "Tell what tokens and good requests cost, and the coverage."),
     "change": ("analytics.cost_commands.change:change", "Tell why the bill of a month is not that of another."),
     "close": ("analytics.cost_commands.close:close", "Freeze a month in the ledger, or correct it."),
     "verify": ("analytics.cost_commands.verify:verify", "Check that the ledger is as it was written."),

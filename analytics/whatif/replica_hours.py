@@ -28,7 +28,8 @@ def replica_hours(
 
     Returns:
         The table and its currency. One row per (replica, hour_at): model, deployment (the model's name where the
-        inventory has none), gpu_count, billed_hours, busy_hours (at least one request in the engine), bill_units, idle_units.
+        inventory has none), gpu_count, billed_hours, busy_hours (at least one request in the engine), bill_units,
+        idle_units.
     """
     import polars as pl
 
