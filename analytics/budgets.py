@@ -1,4 +1,4 @@
-"""Budgets: what each team, app and model has used of its month, and where it will end if the last week goes on.
+"""Budgets: what each team, app and model has used of its month, and where it will end if the last weeks go on.
 
 A team's use is what it is charged, wasted work included; an app's likewise; a model's is all that is billed for it,
 idle time included.
@@ -6,11 +6,12 @@ idle time included.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
+from analytics.budget_forecasts import weekday_profile
 from analytics.config import TokenWeights
 from analytics.errors import CurrencyError
 from analytics.ledger import CostReport, cost_report
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
     from collector.client import Client
 
-FORECAST_DAYS = 7
-"""Full days, before today, whose mean is taken for the days to come."""
+FORECAST_DAYS = 28
+"""Full days, before today, that a forecast starts from."""
 SCOPE = ("team", "app", "model")
 LEVELS = (0.5, 0.8, 1.0)
 """Shares of a budget at which its use is told."""
@@ -42,9 +43,9 @@ def budgets_used(
 ) -> pl.DataFrame:
     """Compare each budget of a month with what was used of it.
 
-    The forecast is what is used plus the mean of the last 7 full days (also before the month; fewer where the bill is
-    younger) times the days that remain, today's rest included. Its interval supposes independent days: ± 1.96
-    standard deviations of a day times the root of the remaining days.
+    The forecast is what is used plus what the days that remain, today's rest included, cost by their weekday's profile
+    over the last 28 full days (also before the month) at the level of the last week; see budget_forecasts.py, also for
+    its interval, and for what is done where the bill is younger than two weeks.
 
     Args:
         client: where budgets and bill are.
@@ -93,7 +94,9 @@ def budgets_used(
     rows = []
     for budget in budgets.to_dicts():
         used, week = use_of(report, budget, first, following, today)
-        middle = (forecaster or forecast)(used or 0, week, remaining_days) if remaining_days else (used, used, used)
+        middle = (
+            (forecaster or weekday_profile)(used or 0, week, remaining_days) if remaining_days else (used, used, used)
+        )
         low, expected, high = middle
         ratio = used / budget["budget_units"] if used is not None and budget["budget_units"] else None
         rows.append((*(budget[name] for name in names), budget["budget_units"], used, ratio, expected, low, high))
@@ -103,7 +106,8 @@ def budgets_used(
 def use_of(
     report: CostReport, budget: dict[str, Any], first: date, following: date, today: date
 ) -> tuple[int | None, list[int]]:
-    """Return what was used of a budget in its month (None: nothing is billed), and in each of the last full days."""
+    """Return what was used of a budget in its month (None: nothing is billed), and in each of the last full days
+    that were billed without a gap, newest first."""
     import polars as pl
 
     mine = report.entries.filter(pl.col(name) == budget[name] for name in SCOPE if budget[name] is not None)
@@ -112,7 +116,7 @@ def use_of(
     in_month = [day for day in billed if first <= day < following]
     week = [today - timedelta(days=back) for back in range(1, FORECAST_DAYS + 1)]
     used = sum(spent.get(day, 0) for day in in_month) if in_month else None
-    return used, [spent.get(day, 0) for day in week if day in billed]
+    return used, [spent.get(day, 0) for day in takewhile(billed.__contains__, week)]
 
 
 def findings(row: dict[str, Any]) -> list[str]:
@@ -125,21 +129,3 @@ def findings(row: dict[str, Any]) -> list[str]:
     if ahead is not None and ahead > row["budget_units"] and not (ratio is not None and ratio > 1):
         found.append("will be overspent")
     return found
-
-
-def forecast(
-    used_units: int, week_units: list[int], remaining_days: float
-) -> tuple[int | None, int | None, int | None]:
-    """Return (low, expected, high) at the end of the month; all None where the week has no full day.
-
-    A forecast is an estimate, so it may use floats; the amounts it starts from are exact.
-    """
-    if not week_units:
-        return None, None, None
-    mean = sum(week_units) / len(week_units)
-    expected = used_units + mean * remaining_days
-    if len(week_units) < 2:
-        return None, round(expected), None
-    variance = sum((units - mean) ** 2 for units in week_units) / (len(week_units) - 1)
-    margin = 1.96 * math.sqrt(variance * remaining_days)
-    return round(max(used_units, expected - margin)), round(expected), round(expected + margin)

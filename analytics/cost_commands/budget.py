@@ -29,7 +29,8 @@ def budget_status(
 ) -> int:
     """Tell what each team, app and model has used of its budget, and where the month will end.
 
-    The forecast supposes that the last week goes on. Exit code 1 where a budget is overspent or will be.
+    The forecast goes by weekday over the last four weeks, at the level of the last one. Exit
+    code 1 where a budget is overspent or will be.
     """
     import polars as pl
 
