@@ -106,8 +106,11 @@ def budgets_used(
 def use_of(
     report: CostReport, budget: dict[str, Any], first: date, following: date, today: date
 ) -> tuple[int | None, list[int]]:
-    """Return what was used of a budget in its month (None: nothing is billed), and in each of the last full days
-    that were billed without a gap, newest first."""
+    """Say what was used of a budget, newest day first.
+
+    Returns:
+        What was used in its month (None: nothing is billed), and in each of the last full days billed without a gap.
+    """
     import polars as pl
 
     mine = report.entries.filter(pl.col(name) == budget[name] for name in SCOPE if budget[name] is not None)
