@@ -203,10 +203,11 @@ def bill_of(
             f"the bill mixes {', '.join(sorted(currencies))}; amounts are not converted: "
             "give rates and invoices of one currency"
         )
+    moments = {hour: EPOCH + hour * MICROSECOND for hour in {hour for hour, _ in units}}
     hours = tuple(
         BillHour(
             replica,
-            EPOCH + hour * MICROSECOND,
+            moments[hour],
             model_at[hour, replica],
             units[hour, replica],
             covered(billed[hour, replica]),
@@ -321,6 +322,8 @@ def hours_of(interval: ReplicaInterval) -> Iterable[tuple[int, int, int]]:
 
 def covered(spans: list[tuple[int, int]]) -> int:
     """Return the length of the union of spans of time. Unit: µs."""
+    if len(spans) == 1:
+        return spans[0][1] - spans[0][0]
     length, reach = 0, 0
     for begins, ends in sorted(spans):
         length += max(0, ends - max(begins, reach))

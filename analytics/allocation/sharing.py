@@ -40,6 +40,10 @@ class Split:
     """`layout.CELL` by replica and hour; those without a bill have `billed` 0."""
     keys: pl.DataFrame
     """One row per key: hash, replica, model, team, app, failed …"""
+    numbers: Keys
+    """The same as numbers."""
+    teams_count: int
+    """How many teams they name."""
     sums: npt.NDArray[np.int64]
     """By method, key and field of `layout.FIELDS`."""
     payers: tuple[tuple[str | None, str | None], ...]
@@ -104,46 +108,63 @@ def blank(chunk: Chunk, replicas: list[str], bill: Sequence[BillHour], keys: pl.
     cells = np.zeros((len(replicas) + 1) * chunk.hours, layout.CELL)
     place = {name: index for index, name in enumerate(replicas)}
     models: list[str | None] = [None] * len(replicas)
+    hour_of = {chunk.start + k * timedelta(hours=1): k for k in range(chunk.hours)}
     for hour in bill:
-        at = place[hour.replica] * chunk.hours + int((hour.hour_at - chunk.start) / timedelta(hours=1))
-        cells[at] = 0
-        cells[at]["bill_units"], cells[at]["billed_us"] = hour.units, hour.billed_microseconds
-        cells[at]["billed"] = 1
         models[place[hour.replica]] = models[place[hour.replica]] or hour.model
-    payers = tuple(dict.fromkeys(payer_of(row, place, models) for row in keys.iter_rows(named=True)))
+    at = np.array([place[hour.replica] * chunk.hours + hour_of[hour.hour_at] for hour in bill], np.int64)
+    cells["bill_units"][at] = np.array([hour.units for hour in bill], np.int64)
+    cells["billed_us"][at] = np.array([hour.billed_microseconds for hour in bill], np.int64)
+    cells["billed"][at] = 1
+    payers, numbers, teams_count = numbered(keys, replicas, models)
     return Split(
-        chunk, tuple(replicas), tuple(models), cells, keys,
+        chunk, tuple(replicas), tuple(models), cells, keys, numbers, teams_count,
         np.zeros((len(layout.METHODS), keys.height, len(layout.FIELDS)), np.int64),
         payers, np.zeros((max(len(payers), 1), chunk.hours), np.int64),
     )  # fmt: skip
 
 
-def payer_of(row: dict[str, Any], place: dict[str, int], models: Sequence[str | None]) -> tuple[str | None, str | None]:
-    """The model that a request asked for (that of its replica, where it does not say), and its team."""
-    return row["model"] or (models[place[row["replica"]]] if row["replica"] in place else None), row["team"]
+def numbered(
+    keys: pl.DataFrame, replicas: Sequence[str], models: Sequence[str | None]
+) -> tuple[tuple[tuple[str | None, str | None], ...], Keys, int]:
+    """Number what keys name: the replica, who pays for which model, and the team.
 
+    Returns:
+        (model, team) by the number of the payer, where model is what a request asked for (that of its replica, where
+        it does not say); the keys as the compiled code wants them; and how many teams there are.
+    """
+    import polars as pl
 
-def compiled_keys(split: Split) -> tuple[Keys, int]:
-    """The keys as the compiled code wants them, and how many teams there are."""
-    place = {name: index for index, name in enumerate(split.replicas)}
-    payers = {payer: index for index, payer in enumerate(split.payers)}
-    teams: dict[str | None, int] = {}
-    replica, group, team = ([], [], [])  # type: tuple[list[int], list[int], list[int]]
-    for row in split.keys.iter_rows(named=True):
-        replica.append(place.get(row["replica"], len(place)))
-        group.append(payers[payer_of(row, place, split.models)])
-        team.append(teams.setdefault(row["team"], len(teams)))
-    hashes = split.keys["key"].to_numpy().astype(np.uint64)
-    return Keys(hashes, *(np.array(column, np.int64) for column in (replica, group, team))), len(teams)
+    served = pl.DataFrame({"replica": replicas, "served": models}, schema={"replica": pl.String, "served": pl.String})
+    named = (
+        keys.select("replica", "model", "team")
+        .join(served.with_row_index("place"), on="replica", how="left", maintain_order="left")
+        .select(
+            "team",
+            model=pl.when(pl.col("model") != "").then("model").otherwise("served"),
+            place=pl.col("place").cast(pl.Int64).fill_null(len(replicas)),
+        )
+    )
+    payers = named.select("model", "team").unique(maintain_order=True)
+    teams = named.select("team").unique(maintain_order=True)
+
+    def numbers_of(known: pl.DataFrame) -> npt.NDArray[np.int64]:
+        found = named.join(
+            known.with_row_index("number"), on=known.columns, how="left", nulls_equal=True, maintain_order="left"
+        )
+        numbers: npt.NDArray[np.int64] = found["number"].cast(pl.Int64).to_numpy(writable=True)
+        return numbers
+
+    hashes = keys["key"].cast(pl.UInt64).to_numpy(writable=True)
+    numbers = Keys(hashes, named["place"].to_numpy(writable=True), numbers_of(payers), numbers_of(teams))
+    return tuple(payers.iter_rows()), numbers, teams.height
 
 
 def run(split: Split, rows: Rows, cells: npt.NDArray[Any], outages: Sequence[Outage], rules: Rules) -> npt.NDArray[Any]:
     """Run the compiled code over cells and rows, adding to the sums of `split`; returns the pieces."""
-    keys, teams_count = compiled_keys(split)
     origin = int((split.chunk.start - EPOCH) // MICROSECOND)
     return share_cells(
-        rows, keys, cells, outage_rows(split, outages), split.chunk.hours, origin, rules.code,
-        np.array(rules.weights, np.int64), max(teams_count, 1), split.sums, split.by_hour,
+        rows, split.numbers, cells, outage_rows(split, outages), split.chunk.hours, origin, rules.code,
+        np.array(rules.weights, np.int64), max(split.teams_count, 1), split.sums, split.by_hour,
     )  # fmt: skip
 
 
