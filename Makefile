@@ -1,10 +1,10 @@
-# make demo | test | check | bench | bench-ingest | test-engine | lock
+# make demo | test | check | bench | bench-ingest | test-clients | test-engine | lock
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check bench bench-ingest test-engine lock wheel-smoke clean
+.PHONY: demo test check bench bench-ingest test-clients test-engine lock wheel-smoke clean
 
 # The runtime, from the lock, in $(VENV); the decoders are compiled once, here rather than at the first start.
 $(BIN)/.runtime: requirements.lock pyproject.toml
@@ -44,6 +44,10 @@ bench-ingest: $(BIN)/.test
 test-engine: $(BIN)/.test
 	$(BIN)/python tests/engine/environment.py
 	$(BIN)/pytest -m engine $(TEST_FLAGS)
+
+# What some tests send from: OpenTelemetry's SDK of JavaScript, and rotel.
+test-clients:
+	$(PYTHON) tests/integration/clients/environment.py
 
 wheel-smoke: $(BIN)/.test
 	tests/contracts/wheel_smoke.sh $(BIN)/python

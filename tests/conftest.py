@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = Path("/usr/bin/chromium")
+ROTEL = "rotel/rotel/rotel-agent"
 SKIPPED = pytest.StashKey[list[tuple[str, str]]]()
 
 
@@ -29,6 +30,12 @@ def engine_python() -> Path:
     return venv / "bin" / "python"
 
 
+def clients_folder() -> Path:
+    """Clients that are not Python's: FLEETMETER_CLIENTS, or where tests/integration/clients/environment.py puts them."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("FLEETMETER_CLIENTS") or cache / "fleetmeter" / "clients")
+
+
 def absent_needs() -> dict[str, str]:
     """For every marker whose need this machine does not have: what is missing and where it was looked for."""
     absent = {}
@@ -42,6 +49,12 @@ def absent_needs() -> dict[str, str]:
         absent["alertmanager"] = "no Alertmanager on the PATH; apt-get install prometheus-alertmanager"
     if not engine_python().is_file():
         absent["engine"] = f"no vLLM at {engine_python().parent.parent}; `make test-engine` installs it"
+    if not (shutil.which("node") and (clients_folder() / "javascript" / "node_modules").is_dir()):
+        absent["javascript"] = (
+            f"no Node.js with OpenTelemetry's SDK at {clients_folder()}; `make test-clients` installs it"
+        )
+    if not (clients_folder() / ROTEL).is_file():
+        absent["rotel"] = f"no rotel at {clients_folder()}; `make test-clients` installs it"
     if not (shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists()):
         absent["gpu"] = "no NVIDIA GPU"
     return absent
@@ -65,6 +78,18 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(absent_needs()["shared"])
     return folder
+
+
+@pytest.fixture
+def javascript_sdk() -> Path:
+    """The folder with the modules of OpenTelemetry's SDK of JavaScript."""
+    return clients_folder() / "javascript"
+
+
+@pytest.fixture
+def rotel() -> Path:
+    """The program of rotel."""
+    return clients_folder() / ROTEL
 
 
 @dataclass(frozen=True)
