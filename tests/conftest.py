@@ -31,7 +31,7 @@ def engine_python() -> Path:
 
 
 def clients_folder() -> Path:
-    """Clients that are not Python's: FLEETMETER_CLIENTS, or where tests/integration/clients/environment.py puts them."""
+    """Clients that are not Python's: in FLEETMETER_CLIENTS, or where `make test-clients` puts them."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("FLEETMETER_CLIENTS") or cache / "fleetmeter" / "clients")
 
@@ -50,9 +50,7 @@ def absent_needs() -> dict[str, str]:
     if not engine_python().is_file():
         absent["engine"] = f"no vLLM at {engine_python().parent.parent}; `make test-engine` installs it"
     if not (shutil.which("node") and (clients_folder() / "javascript" / "node_modules").is_dir()):
-        absent["javascript"] = (
-            f"no Node.js with OpenTelemetry's SDK at {clients_folder()}; `make test-clients` installs it"
-        )
+        absent["javascript"] = f"no Node.js with an SDK at {clients_folder()}; `make test-clients` installs it"
     if not (clients_folder() / ROTEL).is_file():
         absent["rotel"] = f"no rotel at {clients_folder()}; `make test-clients` installs it"
     if not (shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists()):

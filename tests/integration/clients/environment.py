@@ -1,7 +1,7 @@
 """Install clients that are not Python's: OpenTelemetry's SDK of JavaScript, and rotel, a collector in Rust.
 
-They lie in FLEETMETER_CLIENTS, default `${XDG_CACHE_HOME:-~/.cache}/fleetmeter/clients`. Running this again does what is
-missing and no more. Needs npm (Node.js 18.19 or later) and pip.
+They lie in FLEETMETER_CLIENTS, default `${XDG_CACHE_HOME:-~/.cache}/fleetmeter/clients`. Running this again does what
+is missing and no more. Needs npm (Node.js 18.19 or later) and pip.
 """
 
 import os
