@@ -1,4 +1,4 @@
-"""Clients that are not ours send to a real collector: OpenTelemetry's SDK of JavaScript, and rotel, a collector in Rust."""
+"""Clients that are not ours send to a real collector: OpenTelemetry's SDK of JavaScript, and rotel (in Rust)."""
 
 import contextlib
 import os
@@ -69,7 +69,10 @@ def test_spans_points_and_logs_of_the_javascript_sdk_arrive_whole(
         "SELECT sum(input_tokens)::BIGINT, count(*) FILTER (outcome = 'error'), count(DISTINCT team), "
         f"any_value(attributes['checkout.parts']), bool_and(ended_at >= started_at) FROM requests WHERE {mine}",
     ) == (REQUESTS * (REQUESTS - 1) // 2, REQUESTS // 10, 3, '["a", "ü"]', True)
-    inner = f"SELECT s.* FROM spans s JOIN requests r ON r.trace_id = s.trace_id AND r.span_id = s.parent_span_id WHERE r.{mine}"
+    inner = (
+        "SELECT s.* FROM spans s JOIN requests r ON r.trace_id = s.trace_id AND r.span_id = s.parent_span_id "
+        f"WHERE r.{mine}"
+    )
     collector.wait_until(f"SELECT count(*) FROM ({inner})", REQUESTS)
     assert one(collector, f"SELECT any_value(status), any_value(status_message) FROM ({inner})") == (
         "error",
