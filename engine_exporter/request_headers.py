@@ -66,7 +66,9 @@ def take_headers(
     as its parent. Identity headers reach it only from a sender that is believed.
     """
     kept: list[Header] = []
-    key = other_key = state = b""
+    key: bytes | None = None  # of a header that comes twice the first counts: vLLM checks the first
+    api_key: bytes | None = None
+    subprotocol_key = state = b""
     said: list[Header] = []
     named = rules.named
     for header in scope["headers"]:
@@ -82,11 +84,11 @@ def take_headers(
         else:
             kept.append(header)
             if name == b"authorization":
-                key = bearer(value)
+                key = bearer(value) if key is None else key
             elif name == b"x-api-key":
-                other_key = value.strip()
-            elif name == b"sec-websocket-protocol" and _SUBPROTOCOL_KEY in value:
-                other_key = value.partition(_SUBPROTOCOL_KEY)[2].partition(b",")[0].strip()
+                api_key = value.strip() if api_key is None else api_key
+            elif name == b"sec-websocket-protocol" and not subprotocol_key and _SUBPROTOCOL_KEY in value:
+                subprotocol_key = value.partition(_SUBPROTOCOL_KEY)[2].partition(b",")[0].strip()
     if http.parent is not None:
         http.trace_id = http.parent.trace_id
     else:
@@ -94,13 +96,13 @@ def take_headers(
     kept.append((b"x-request-id", http.request_id.encode()))
     kept.append((b"traceparent", traceparent(http.trace_id, http.span_id)))
     kept.append((b"tracestate", tracestate(state, http.span_id)))
-    token = key if rules.token_in_authorization else b""
+    token = (key if rules.token_in_authorization else None) or b""
     if said:
         token = _take_named(said, scope, http, rules, kept) or token
     if tokens is not None and token and looks_like_token(token):
         http.claims[Source.JWT] = tokens.identify(token)
         key = b"" if token is key else key
-    http.claims[Source.API_KEY] = keys.identify(key or other_key)
+    http.claims[Source.API_KEY] = keys.identify(key or api_key or subprotocol_key)
     return _with_team_session(kept, http, rules.session_precedence) if rules.session_precedence else kept
 
 
@@ -130,7 +132,7 @@ def _take_named(said: list[Header], scope: Any, http: HttpHalf, rules: HeaderRul
             secret = value
         elif what is _TOKEN:
             kept.append((name, value))
-            token = bearer(value) or value.strip()
+            token = token or bearer(value) or value.strip()
         else:
             text = clean_header(value)
             # Twice with different values: the client's own may be one of them, so neither counts.

@@ -106,6 +106,36 @@ def test_a_header_that_comes_twice_with_two_values_says_nothing():
     assert who(bench.row) == (None, None, None)
 
 
+@pytest.mark.parametrize("name", [b"authorization", b"x-api-key"])
+def test_of_a_key_header_that_comes_twice_the_first_is_charged_as_it_is_the_one_that_vllm_checks(tmp_path, name):
+    add_key(tmp_path / "keys.yaml", "sk-red", "red")
+    add_key(tmp_path / "keys.yaml", "sk-blue", "blue")
+    start = b"Bearer " if name == b"authorization" else b""
+    assert sent_twice([(name, start + b"sk-red"), (name, start + b"junk")], tmp_path / "keys.yaml") == "red"
+    assert sent_twice([(name, start + b"sk-red"), (name, start + b"sk-blue")], tmp_path / "keys.yaml") == "red"
+    assert sent_twice([(name, start + b"junk"), (name, start + b"sk-red")], tmp_path / "keys.yaml") is None
+
+
+@pytest.mark.parametrize("header", ["authorization", "x-token"])
+def test_of_two_tokens_the_first_is_charged(keys_file, signer, header):
+    red, blue = (b"Bearer " + token(signer, team=team).encode() for team in ("red", "blue"))
+    config = {"jwt_keys_file": keys_file, "jwt_header": header}
+    name = header.encode()
+    assert sent_twice([(name, red), (name, blue)], **config) == "red"
+    assert sent_twice([(name, red), (name, b"Bearer junk")], **config) == "red"
+
+
+def sent_twice(headers, keys=None, **config):
+    """The team of a request that carries these headers."""
+    bench, _, app = served(keys, **config)
+
+    async def doubled(scope, receive, send):
+        await app({**scope, "headers": [*scope["headers"], *headers]}, receive, send)
+
+    asyncio.run(post(doubled, body=CHAT))
+    return bench.row.get(semconv.TEAM)
+
+
 @pytest.fixture(scope="module")
 def signer():
     return ec.generate_private_key(ec.SECP256R1())
