@@ -45,7 +45,8 @@ class StepBoard:
             found = os.fstat(file)
             if found.st_uid != os.getuid() or not stat.S_ISREG(found.st_mode):
                 raise OSError(f"{path} is not a file of this user")
-            os.ftruncate(file, SLOTS * _SLOT.size)
+            # Not a hole: where the file system is full, writing into one would end the process by a signal.
+            os.posix_fallocate(file, 0, SLOTS * _SLOT.size)
             self._memory = mmap.mmap(file, SLOTS * _SLOT.size)
         finally:
             os.close(file)

@@ -38,16 +38,19 @@ class FleetmeterStatLogger(StatLoggerBase):  # type: ignore[misc]
         finished: FinishedRows = FINISHED,
         facts: EngineFacts = FACTS,
     ) -> None:
-        """Take vLLM's two arguments; the others are for tests."""
+        """Take vLLM's two arguments; the others are for tests. Never raises: the server would not start."""
         self._finished = finished
-        limits = limits_of(vllm_config)
-        self._steps = EngineSteps(limits, board=_board(vllm_config, limits.processes, engine_index))
-        facts.steps[engine_index] = self._steps
-        parallel = getattr(vllm_config, "parallel_config", None)
-        device = getattr(getattr(vllm_config, "device_config", None), "device_type", None)
-        world = getattr(parallel, "world_size_across_dp", None) or getattr(parallel, "world_size", None)
-        if isinstance(world, int) and device not in (None, "cpu"):
-            facts.gpu_count = world
+        self._steps: EngineSteps | None = None
+        try:
+            limits = limits_of(vllm_config)
+            self._steps = EngineSteps(limits, board=_board(vllm_config, limits.processes, engine_index))
+            facts.steps[engine_index] = self._steps
+        except Exception:  # noqa: BLE001 - an exception would keep the server from starting
+            self._fault("the engine's limits; rows lack their share of its steps")
+        try:
+            facts.gpu_count = gpu_count_of(vllm_config) or facts.gpu_count
+        except Exception:  # noqa: BLE001 - an exception would keep the server from starting
+            self._fault("how many GPUs the engine has")
 
     def record(self, *arguments: Any, **named: Any) -> None:
         """Keep the finished requests of one engine step. Arguments by name or place, whatever the version has."""
@@ -55,7 +58,8 @@ class FleetmeterStatLogger(StatLoggerBase):  # type: ignore[misc]
         try:
             iteration = named["iteration_stats"] if "iteration_stats" in named else arguments[1]
             scheduler = named["scheduler_stats"] if "scheduler_stats" in named else arguments[0]
-            self._steps.record(scheduler, iteration)
+            if self._steps is not None:
+                self._steps.record(scheduler, iteration)
         except Exception:  # noqa: BLE001 - an exception would end the server
             self._fault("the engine's steps; rows lack their share of them")
         try:
@@ -67,7 +71,7 @@ class FleetmeterStatLogger(StatLoggerBase):  # type: ignore[misc]
 
     def _share(self, stats: Any) -> StepShare | None:
         try:
-            return self._steps.share(stats)
+            return None if self._steps is None else self._steps.share(stats)
         except Exception:  # noqa: BLE001 - the row is worth more than its share
             self._fault("a request's share of the steps")
             return None
@@ -86,6 +90,24 @@ class FleetmeterStatLogger(StatLoggerBase):  # type: ignore[misc]
 
     def record_sleep_state(self, *arguments: Any, **named: Any) -> None:
         """Sleep is told by the engine's own metrics."""
+
+
+def gpu_count_of(vllm_config: Any) -> int | None:
+    """GPUs of the engines that this server runs, as vLLM's configuration says; None without any, or where unknown.
+
+    With data parallelism behind a load balancer of one's own (`--data-parallel-external-lb`, `--data-parallel-hybrid-lb`)
+    every server still knows of all ranks, but runs one, or those of its node.
+    """
+    device = getattr(getattr(vllm_config, "device_config", None), "device_type", None)
+    parallel = getattr(vllm_config, "parallel_config", None)
+    world = _count(getattr(parallel, "world_size", None))
+    if device in (None, "cpu") or not world:
+        return None
+    if getattr(parallel, "data_parallel_external_lb", False) is True:
+        return world
+    if getattr(parallel, "data_parallel_hybrid_lb", False) is True:
+        return world * (_count(getattr(parallel, "data_parallel_size_local", None)) or 1)
+    return _count(getattr(parallel, "world_size_across_dp", None)) or world
 
 
 def limits_of(vllm_config: Any) -> EngineLimits:
@@ -110,7 +132,7 @@ def _board(vllm_config: Any, processes: int, engine_index: int) -> StepBoard | N
         return None
     try:
         board = StepBoard(board_path(engine_index), rank)
-    except OSError as error:
+    except (OSError, ValueError, AttributeError) as error:
         log.warning("fleetmeter: the API processes can't tell each other about steps (%s); shares are rougher", error)
         return None
     board.limit(processes)

@@ -144,6 +144,55 @@ def test_the_plugin_learns_the_gpus_of_the_engine():
     assert facts.gpu_count == 4
 
 
+class Parallel:
+    """vLLM's `ParallelConfig` of 4 ranks with 2 GPUs each, 2 ranks on this node."""
+
+    world_size = 2
+    world_size_across_dp = 8
+    data_parallel_size_local = 2
+
+    def __init__(self, **more):
+        vars(self).update(more)
+
+
+@pytest.mark.parametrize(
+    ("parallel", "count"),
+    [
+        (Parallel(), 8),
+        (Parallel(data_parallel_external_lb=False, data_parallel_hybrid_lb=False), 8),
+        (Parallel(data_parallel_external_lb=True, data_parallel_size_local=1), 2),
+        (Parallel(data_parallel_hybrid_lb=True), 4),
+        (Parallel(data_parallel_hybrid_lb=True, data_parallel_size_local=None), 2),
+        (SimpleNamespace(world_size="many"), None),
+        (SimpleNamespace(), None),
+        (None, None),
+    ],
+)
+def test_a_server_has_the_gpus_of_the_ranks_that_it_runs_itself(parallel, count):
+    facts = EngineFacts()
+    config = SimpleNamespace(parallel_config=parallel, device_config=SimpleNamespace(device_type="cuda"))
+    FleetmeterStatLogger(config, facts=facts)
+    assert facts.gpu_count == count
+
+
+class Unreadable:
+    """A configuration of a version to come: whatever is asked of it raises, and not AttributeError."""
+
+    def __getattr__(self, name):
+        raise RuntimeError(f"no {name} in this version")
+
+
+def test_a_configuration_that_can_not_be_read_keeps_no_server_from_starting(monkeypatch):
+    monkeypatch.setattr(FleetmeterStatLogger, "faults_count", 0)
+    rows, facts = FinishedRows(), EngineFacts()
+    plugin = FleetmeterStatLogger(Unreadable(), finished=rows, facts=facts)
+    assert FleetmeterStatLogger.faults_count == 2
+    assert (facts.steps, facts.gpu_count) == ({}, None)
+    plugin.record(None, SimpleNamespace(finished_requests=[SimpleNamespace(request_id=ID)]))
+    assert [row.share for row in rows.take(ID)] == [None], "the row is there, without its share of the steps"
+    assert FleetmeterStatLogger.faults_count == 2
+
+
 def test_twins_are_paired_one_to_one():
     done = sequence("p0", output=5)
     twins = [sequence("p0", output=5, finish_reason=None), sequence("p0", output=5, finish_reason=None)]

@@ -259,6 +259,12 @@ def test_a_board_is_of_this_user_and_tells_what_is_fresh(tmp_path):
         StepBoard(tmp_path / "link", 0)
 
 
+def test_a_board_takes_its_place_on_the_disk_when_it_is_made_because_a_write_into_a_hole_of_a_full_one_kills(tmp_path):
+    StepBoard(tmp_path / "board", 0)
+    found = (tmp_path / "board").stat()
+    assert 0 < found.st_size <= found.st_blocks * 512
+
+
 def test_a_request_alone_gets_all_of_its_steps():
     engine = Vllm(EngineLimits(batch_tokens=2048))
     engine.arrive(Request(500, 20))
