@@ -53,6 +53,8 @@ SQL_BODY = {
     }
 }
 STOP_AGAIN_SECONDS = 0.05
+ERROR_LENGTH = 500
+"""So many characters of an error stand in the audit log."""
 ARROW_BODY = {"requestBody": {"required": True, "content": {ARROW: {"schema": {"type": "string", "format": "binary"}}}}}
 TEXT_BODY = {"requestBody": {"required": True, "content": {"text/plain": {"schema": {"type": "string"}}}}}
 OTLP_PATHS: dict[str, Any] = {
@@ -136,7 +138,7 @@ class Api:
         try:
             asked = json.loads(body)
             sql = asked["sql"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise PermanentError('the body is JSON: {"sql": "SELECT …", "parameters": {…}}') from error
         if not isinstance(sql, str):
             raise PermanentError('"sql" is a string')
@@ -159,18 +161,21 @@ class Api:
         self, sql: str, parameters: Any, as_arrow: bool, bearer: Bearer, remote: str | None, asker: Asker
     ) -> bytes:
         started = time.perf_counter()
-        told: dict[str, Any] = {"status": 200}
+        told: dict[str, Any] = {"status": 500}
         try:
             rows = self.door.query(sql, parameters, bearer.team, asker)
-            told["rows"] = rows.num_rows
-        except CollectorError as error:
-            told = {"status": status_of(error), "error": str(error)[:500]}
+            content = arrow_stream(rows) if as_arrow else answer_to_json(rows)
+            told = {"status": 200, "rows": rows.num_rows}
+        except Exception as error:
+            told |= {"error": f"{type(error).__name__}: {error}"[:ERROR_LENGTH]}
+            if isinstance(error, CollectorError):
+                told = {"status": status_of(error), "error": str(error)[:ERROR_LENGTH]}
             raise
         finally:
             seconds = time.perf_counter() - started
             self.audit.write(bearer, "query", remote, **told, seconds=round(seconds, 6), **shortened(sql))
         self.metrics.observe("fleetmeter_query_seconds", seconds)
-        return arrow_stream(rows) if as_arrow else answer_to_json(rows)
+        return content
 
     async def rows(self, table: str, request: Request) -> Response:
         """Make an Arrow stream of rows durable, land it, and answer how many rows were new."""

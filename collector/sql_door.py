@@ -41,8 +41,8 @@ TABLE_FUNCTIONS = frozenset(
 )
 """Table functions that only compute, or tell about the tables."""
 
-SYSTEM_PREFIXES = ("duckdb_", "pragma_")
-"""Views that are table functions under another name."""
+SYSTEM_PREFIXES = ("duckdb_", "pg_", "pragma_", "sqlite_")
+"""Views of the system: table functions under another name (pg_settings tells the settings)."""
 
 REFUSED_FUNCTIONS = frozenset(
     {"current_setting", "getenv", "getvariable", "nextval", "query", "query_table", "write_log"}
@@ -55,6 +55,10 @@ COMPUTED = re.compile(r"\bcomputed_request_", re.IGNORECASE)
 """What compares them with the requests asks for all of those."""
 
 LEFT = "the question was taken back"
+QUERY_ERRORS = (duckdb.Error, pa.ArrowException, OSError, MemoryError, TypeError, ValueError, RuntimeError)
+"""What a query may end with. An error after its first rows comes through Arrow's stream, which makes it an OSError."""
+OUT_OF_MEMORY = "Out of Memory Error"
+"""So begins the message of one that was out of memory by then."""
 REMEMBERED_COUNT, REMEMBERED_LENGTH = 256, 32_768
 """So many statements of at most so many characters are remembered as let in."""
 
@@ -176,7 +180,7 @@ class SqlDoor:
                 narrow(cursor)
             reader = cursor.sql(sql, params=parameters).to_arrow_reader(65_536)
             return pa.Table.from_batches(self._within_limits(reader), reader.schema)
-        except (duckdb.Error, pa.ArrowException, TypeError, ValueError, RuntimeError) as error:
+        except QUERY_ERRORS as error:
             raise self._explained(error, late) from error
 
     def _within_limits(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
@@ -197,7 +201,7 @@ class SqlDoor:
             )
         if self._closed:
             return RetryableError("the query was stopped because the collector is stopping")
-        if isinstance(error, duckdb.OutOfMemoryException):
+        if isinstance(error, duckdb.OutOfMemoryException | MemoryError) or str(error).startswith(OUT_OF_MEMORY):
             return RetryableError(f"the query needs more memory than the collector gives: {error}")
         return PermanentError(str(error))
 
@@ -245,7 +249,11 @@ def check_statement(cursor: duckdb.DuckDBPyConnection, sql: str, allowed: frozen
 
 
 def functions_of(tree: Any) -> Iterator[tuple[str, bool]]:
-    """Yield every function that a parsed statement names, and whether it stands as a table (so do system views)."""
+    """Yield every function that a parsed statement names, and whether it stands as a table (so do system views).
+
+    Raises:
+        PermanentError: it shows what may be a setting.
+    """
     pending = [(tree, False)]
     while pending:
         node, as_table = pending.pop()
@@ -256,6 +264,8 @@ def functions_of(tree: Any) -> Iterator[tuple[str, bool]]:
                 SYSTEM_PREFIXES
             ):
                 yield name, True
+            if node.get("show_type") == "SHOW":
+                raise PermanentError("SHOW TABLES is answered here, and DESCRIBE of a table; SHOW may name a setting")
             if "function_name" in node:
                 yield str(node["function_name"]).lower(), as_table
             for key, value in node.items():

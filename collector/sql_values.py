@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from collector.errors import PermanentError
 
@@ -80,11 +81,33 @@ def parameter_from_json(value: Any) -> Any:
 
 
 def answer_to_json(rows: pa.Table) -> bytes:
-    """Write an answer as `{"columns": [{name, type}], "rows": [[…]]}`; times are ISO 8601."""
+    """Write an answer as `{"columns": [{name, type}], "rows": [[…]]}`; times are ISO 8601.
+
+    Raises:
+        PermanentError: a value has no form in JSON.
+    """
     columns = [{"name": field.name, "type": str(field.type)} for field in rows.schema]
-    values = [column.to_pylist() for column in rows.columns]
+    values = [values_of(name, column) for name, column in zip(rows.column_names, rows.columns, strict=True)]
     body = {"columns": columns, "rows": [[plain(value) for value in row] for row in zip(*values, strict=True)]}
     return json.dumps(body, ensure_ascii=False).encode()
+
+
+def values_of(name: str, column: pa.ChunkedArray) -> list[Any]:
+    """Return a column's values as Python has them; times before year 1 or after 9999, which it has not, as text.
+
+    Raises:
+        PermanentError: such a time is inside a list or a struct.
+    """
+    try:
+        return list(column.to_pylist())
+    except (OverflowError, ValueError):
+        pass
+    try:
+        return list(pc.cast(column, pa.string()).to_pylist())
+    except pa.ArrowException as error:
+        raise PermanentError(
+            f"column {name} has values that can't be written as JSON: ask for Arrow, or cast it"
+        ) from error
 
 
 def plain(value: Any) -> Any:

@@ -4,17 +4,22 @@ import contextlib
 import hashlib
 import json
 from datetime import datetime
+from typing import Any
 
 import grpc
 import httpx
 import pyarrow as pa
 import pytest
 
+from collector.api import Api
+from collector.audit import Audit
 from collector.client import HttpClient
 from collector.errors import PermanentError, RetryableError
-from collector.sql_door import SqlDoor
+from collector.self_metrics import SelfMetrics
+from collector.sql_door import Asker, SqlDoor
 from collector.store import FileStore
 from collector.testing import running_collector, span_message, traces_body
+from collector.tokens import Bearer
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 TOKENS = {
@@ -75,6 +80,20 @@ def test_each_door_asks_for_its_right(guarded):
             for token in ("wrong", "reader")
         ]
         assert answers == [401, 403], path
+
+
+def test_a_query_that_fails_in_an_unknown_way_is_no_success_in_the_audit_log(tmp_path):
+    def no_cursor():
+        raise MemoryError("of another kind")
+
+    audit = Audit(tmp_path, 10_000)
+    unused: Any = None
+    api = Api(unused, SqlDoor(no_cursor), unused, 1, unused, SelfMetrics(), audit, lambda: "", unused)
+    with pytest.raises(MemoryError):
+        api._answer("SELECT 1", {}, False, Bearer(None), None, Asker())
+    audit.close()
+    (line,) = (tmp_path / "audit.jsonl").read_text().splitlines()
+    assert (json.loads(line)["status"], json.loads(line)["error"]) == (500, "MemoryError: of another kind")
 
 
 def test_grpc_tells_unknown_from_forbidden(guarded):

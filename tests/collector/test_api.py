@@ -81,6 +81,19 @@ def test_json_comes_where_arrow_is_not_asked_for(collector):
     assert answer.json()["rows"] == [[1, None, "2026-01-01T00:00:00", 3]]
 
 
+def test_times_that_python_does_not_have_are_text(collector):
+    answer = sql(collector, {"sql": "SELECT 'infinity'::TIMESTAMP AS a, '290000-01-01 (BC)'::DATE AS b, 1 AS c"})
+    (row,) = answer.json()["rows"]
+    assert [type(value) for value in row] == [str, str, int]
+    nested = sql(collector, {"sql": "SELECT ['infinity'::TIMESTAMP] AS a"})
+    assert (nested.status_code, "as JSON" in nested.json()["error"]) == (400, True)
+
+
+def test_json_that_is_nested_without_end_is_refused(collector):
+    answer = httpx.post(collector.api + "/api/v1/sql", content=b"[" * 100_000)
+    assert answer.status_code == 400
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [

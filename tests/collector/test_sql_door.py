@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from collector.errors import PermanentError, RetryableError
-from collector.sql_door import SqlDoor
+from collector.sql_door import Asker, SqlDoor
 from collector.store import FileStore
 
 ANSWERED = [
@@ -26,6 +26,7 @@ ANSWERED = [
     "FROM events PIVOT (count(*) FOR kind IN ('deploy'))",
     "SELECT * FROM duckdb_columns() WHERE table_name = 'events'",
     "SELECT * FROM information_schema.tables",
+    "SELECT pg_typeof(1)",
     "SELECT kind, count(*) OVER (PARTITION BY kind) FROM events QUALIFY row_number() OVER () = 1",
     "-- a comment; with a semicolon\nSELECT 1;",
 ]
@@ -86,6 +87,18 @@ ATTACKS = [
     "SELECT * FROM pragma_database_size()",
     "SELECT * FROM duckdb_settings()",
     "SELECT * FROM duckdb_secrets()",
+    "SELECT * FROM pg_catalog.pg_settings",
+    "FROM pg_settings",
+    'FROM "PG_Settings"',
+    "SUMMARIZE pg_settings",
+    "SELECT (SELECT max(setting) FROM pg_settings)",
+    "WITH s AS (FROM pg_catalog.pg_settings) FROM s",
+    "SELECT * FROM pg_database",
+    "SELECT * FROM sqlite_master",
+    "SELECT * FROM main.sqlite_schema",
+    "SHOW threads",
+    "SHOW max_memory",
+    "FROM (SHOW memory_limit)",
     "SELECT * FROM duckdb_databases()",
     "SELECT * FROM duckdb_extensions()",
     "FROM duckdb_databases",
@@ -171,6 +184,47 @@ def test_a_query_that_takes_too_long_is_stopped(store):
     with pytest.raises(RetryableError, match=r"over 0\.2 s"):
         door.query("SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b")
     assert door.query("SELECT 1 AS one").to_pylist() == [{"one": 1}]
+
+
+def test_a_query_that_is_late_after_its_first_rows_is_stopped_all_the_same(store):
+    door = SqlDoor(store.cursor, timeout_seconds=0.2)
+    with pytest.raises(RetryableError, match=r"over 0\.2 s"):
+        door.query(ENDLESS_ROWS)
+
+
+ENDLESS_ROWS = "SELECT a.range AS x FROM range(1000000) a, range(1000000) b WHERE (a.range * b.range) % 7 = 3"
+LATE_CAST = "SELECT CASE WHEN range = 200000 THEN ('a' || range)::INTEGER ELSE 1 END AS x FROM range(300000)"
+
+
+def test_an_error_after_the_first_rows_is_the_senders_like_one_before_them(store):
+    with pytest.raises(PermanentError, match="Could not convert string 'a200000'"):
+        store.query(LATE_CAST)
+
+
+def test_memory_that_ends_after_the_first_rows_is_not_the_senders_fault(store):
+    error = OSError("Out of Memory Error: failed to allocate data of size 16.0 MiB")
+    assert isinstance(SqlDoor(store.cursor)._explained(error, threading.Event()), RetryableError)
+    assert isinstance(
+        SqlDoor(store.cursor)._explained(pa.ArrowMemoryError("malloc"), threading.Event()), RetryableError
+    )
+
+
+def test_whoever_leaves_after_the_first_rows_stops_the_query(store):
+    asker, ended = Asker(), threading.Event()
+
+    def leave_until_it_has_ended():
+        while not ended.wait(0.05):
+            if asker.stop is not None:
+                asker.leave()
+
+    thread = threading.Thread(target=leave_until_it_has_ended)
+    thread.start()
+    try:
+        with pytest.raises(RetryableError, match="taken back"):
+            SqlDoor(store.cursor).query(ENDLESS_ROWS, asker=asker)
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_a_query_in_time_is_not_stopped_later(store):
