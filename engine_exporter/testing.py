@@ -173,9 +173,12 @@ class FakeVllm:
     bench: Bench
     reply: Reply = field(default_factory=Reply)
     adapters: tuple[str, ...] = ("adapter-polite",)
+    config: Any = None
+    """vLLM's configuration, which the plugin is given."""
 
     def __post_init__(self) -> None:
-        self.plugin = FleetmeterStatLogger(finished=self.bench.exporter.finished, facts=self.bench.exporter.facts)
+        exporter = self.bench.exporter
+        self.plugin = FleetmeterStatLogger(self.config, finished=exporter.finished, facts=exporter.facts)
         self.processor = SimpleNamespace(external_req_ids=defaultdict(list), request_states={})
         self.engine = SimpleNamespace(output_processor=self.processor, errored=False)
         models = SimpleNamespace(

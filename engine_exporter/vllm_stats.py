@@ -95,8 +95,8 @@ class FleetmeterStatLogger(StatLoggerBase):  # type: ignore[misc]
 def gpu_count_of(vllm_config: Any) -> int | None:
     """GPUs of the engines that this server runs, as vLLM's configuration says; None without any, or where unknown.
 
-    With data parallelism behind a load balancer of one's own (`--data-parallel-external-lb`, `--data-parallel-hybrid-lb`)
-    every server still knows of all ranks, but runs one, or those of its node.
+    With data parallelism behind a load balancer of one's own (`--data-parallel-external-lb`,
+    `--data-parallel-hybrid-lb`) every server still knows of all ranks, but runs one, or those of its node.
     """
     device = getattr(getattr(vllm_config, "device_config", None), "device_type", None)
     parallel = getattr(vllm_config, "parallel_config", None)

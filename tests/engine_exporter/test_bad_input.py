@@ -6,6 +6,7 @@ import functools
 import inspect
 import itertools
 import socket
+import tempfile
 import threading
 import tracemalloc
 from types import SimpleNamespace
@@ -34,13 +35,21 @@ from engine_exporter import (
     request_metrics,
     semconv,
     span_queue,
+    step_board,
+    step_history,
+    step_settling,
+    step_shares,
     trace_context,
     trusted_peers,
     vllm_front_end,
     vllm_middleware,
+    vllm_stats,
+    vllm_step_stats,
+    vllm_steps,
 )
-from engine_exporter.testing import FakeVllm, KeptSpans, Reply, exporter_for_tests, post
+from engine_exporter.testing import PROMPT_TOKENS, FakeVllm, KeptSpans, Reply, exporter_for_tests, post
 from engine_exporter.vllm_middleware import FleetmeterMiddleware
+from engine_exporter.vllm_stats import FleetmeterStatLogger
 
 CHAT = {"model": "base", "stream": True, "user": "ann", "metadata": {"team": "red"}}
 HEADERS = {"authorization": "Bearer sk-1", "x-team": "red", "traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01"}
@@ -48,9 +57,16 @@ TRANSPORT = {"__call__", "receive", "send", "_begin", "_end", "_session", "_faul
 """They are what stands between the server and vLLM: they call everything else, inside a `try`."""
 MODULES = (
     api_keys, degradation, detail_sampling, engine_half, exporter, finishing, http_half, identity, jwt_claims,
-    label_bound, phase_spans, realtime, request_attributes, request_headers, request_metrics, span_queue,
-    trace_context, trusted_peers, vllm_front_end, vllm_middleware,
+    label_bound, phase_spans, realtime, request_attributes, request_headers, request_metrics, span_queue, step_board,
+    step_history, step_settling, step_shares, trace_context, trusted_peers, vllm_front_end, vllm_middleware, vllm_stats,
+    vllm_step_stats, vllm_steps,
 )  # fmt: skip
+PLUGIN = {"log", "log_engine_initialized", "record_sleep_state"}
+"""What vLLM itself calls of the plugin, beside the transport; they do nothing."""
+BETWEEN_PROCESSES = SimpleNamespace(
+    parallel_config=SimpleNamespace(_api_process_count=2, _api_process_rank=0, world_size=2),
+    device_config=SimpleNamespace(device_type="cuda"),
+)
 
 
 def own_functions():
@@ -61,17 +77,36 @@ def own_functions():
                 yield module, name
             if inspect.isclass(value) and value.__module__ == module.__name__:
                 for method, function in vars(value).items():
-                    if isinstance(function, functools.partial | type(own_functions)) and method not in TRANSPORT:
+                    kept = TRANSPORT | ({"record"} | PLUGIN if value is FleetmeterStatLogger else set())
+                    kept = kept - {"__init__"} | {"close"} if value.__module__ in STEPS else kept
+                    if isinstance(function, functools.partial | type(own_functions)) and method not in kept:
                         yield value, method
 
 
+STEPS = {module.__name__ for module in (step_board, step_history, step_settling, step_shares, vllm_steps)}
+"""The plugin makes their objects itself, where vLLM starts; all others are made with the exporter."""
 FUNCTIONS = [pytest.param(owner, name, id=f"{owner.__name__}.{name}") for owner, name in own_functions()]
 
 
-def answers(wrapped):
+class SteppingVllm(FakeVllm):
+    """The double, whose stat logger is told of every step, as vLLM's is."""
+
+    def _step(self, states):
+        first = not states[0].stats.num_generation_tokens
+        super()._step(states)
+        iteration = SimpleNamespace(
+            finished_requests=[], num_generation_tokens=len(states),
+            inter_token_latencies_iter=[] if first else [1e-3] * len(states),
+            time_to_first_tokens_iter=[1e-2] * len(states) if first else [],
+            num_prompt_tokens=PROMPT_TOKENS if first else 0,
+        )  # fmt: skip
+        self.plugin.record(SimpleNamespace(num_running_reqs=len(states), num_waiting_reqs=0), iteration)
+
+
+def answers(wrapped, config=None):
     """What clients got for a stream, a whole answer, a refusal, an error in a stream and one that left."""
     bench = exporter_for_tests(team_header="x-team", trust_any_peer=True, body_team="metadata.team", hash_salt="pepper")
-    engine = FakeVllm(bench)
+    engine = SteppingVllm(bench, config=config)
     app = FleetmeterMiddleware(engine, bench.exporter) if wrapped else engine
     error = {"error": {"code": 500, "type": "Internal"}}
 
@@ -97,11 +132,14 @@ BARE, _ = answers(wrapped=False)
 
 
 def test_there_is_something_to_break():
-    assert len(FUNCTIONS) > 80
+    assert len(FUNCTIONS) > 120
 
 
+@pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize(("owner", "name"), FUNCTIONS)
-def test_an_error_at_any_call_of_ours_changes_no_answer(owner, name, monkeypatch, caplog):
+def test_an_error_at_any_call_of_ours_changes_no_answer(owner, name, processes, monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr(FleetmeterStatLogger, "faults_count", 0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     real = inspect.getattr_static(owner, name)
     calls = []
 
@@ -126,11 +164,12 @@ def test_an_error_at_any_call_of_ours_changes_no_answer(owner, name, monkeypatch
         return made
 
     monkeypatch.setitem(globals(), "exporter_for_tests", breaking)
-    got, bench = answers(wrapped=True)
+    got, bench = answers(wrapped=True, config=BETWEEN_PROCESSES if processes > 1 else None)
+    faults = bench.exporter.faults_count + FleetmeterStatLogger.faults_count
     monkeypatch.undo()
     assert got == BARE
-    if calls and name not in ("fault", "put"):  # the plugin counts its own
-        assert bench.exporter.faults_count > 0
+    if calls and name != "fault":
+        assert faults > 0
 
 
 class Injected:
