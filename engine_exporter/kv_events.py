@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from engine_exporter.errors import ExporterError
+from engine_exporter.identity import clean
 from engine_exporter.kv_residency import (
     BATCHES,
     BATCHES_LOST,
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 SILENCE_SECONDS = 60.0
 """After so long without a first event it is said once that the addresses may not fit."""
+ENGINES_LIMIT = 1024
+"""Most publishers that are told apart; batches of further ones are counted as unreadable."""
 _POLL_MILLISECONDS = 200
 _DEFAULT_MEDIUM = "GPU"
 
@@ -53,13 +56,14 @@ class KvEvents:
         self._lost: dict[str, int] = {}
         self.unreadable_count = 0
 
-    def take(self, sequence: int, payload: bytes, source: str = "") -> None:
+    def take(self, sequence: int, payload: bytes, source: str = "", topic: str = "") -> None:
         """Take in one message; what can't be read is counted.
 
         Args:
             sequence: the publisher's number of the batch; a gap is counted, and what was known is forgotten.
             payload: the batch in msgpack.
-            source: tells publishers apart that may have the same rank, e.g. the topic or the endpoint.
+            source: the address that it came to, where there are several.
+            topic: the publisher's; tells those apart that send to one address and have the same rank.
         """
         with self._lock:
             try:
@@ -67,8 +71,11 @@ class KvEvents:
             except ValueError:
                 self.unreadable_count += 1
                 return
+            engine = ":".join(part for part in (source, clean(topic), str(rank)) if part)
+            if engine not in self._batches and len(self._batches) >= ENGINES_LIMIT:
+                self.unreadable_count += 1
+                return
             self.unreadable_count += unreadable
-            engine = f"{source}:{rank}" if source else str(rank)
             self._number(engine, sequence, at)
             for event in events:
                 self._apply(engine, at, event)
@@ -135,8 +142,8 @@ class KvSubscriber:
         Args:
             endpoint: e.g. `tcp://*:5557` (this side binds) or `tcp://engine:5557` (vLLM binds).
             events: where the events go.
-            topic: only events of this topic; as in vLLM's configuration.
-            source: a name for the publisher, where several have the same rank.
+            topic: only events whose topic, as in vLLM's configuration, begins so.
+            source: a name for the address, where there are several.
 
         Raises:
             ExporterError: pyzmq is not installed, or the address is none or can't be bound.
@@ -200,7 +207,8 @@ class KvSubscriber:
                     log.exception("listening for KV-cache events at %s ended", self.endpoint)
                 return
             if len(parts) == 3 and len(parts[1]) == 8:
-                self._events.take(int.from_bytes(parts[1], "big"), parts[2], self.source)
+                topic = parts[0].decode(errors="replace")
+                self._events.take(int.from_bytes(parts[1], "big"), parts[2], self.source, topic)
             else:
                 self._events.unreadable_count += 1
 
@@ -213,7 +221,7 @@ class KvListener:
 
         Args:
             endpoints: ZeroMQ addresses; where there are several, their names tell their engines apart.
-            topic: only events of this topic.
+            topic: only events whose topic begins so.
 
         Raises:
             ExporterError: pyzmq is not installed, or an address can't be used.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine_exporter import semconv
 from engine_exporter.errors import ExporterError
-from engine_exporter.kv_events import KvEvents, KvSubscriber, binds
+from engine_exporter.kv_events import ENGINES_LIMIT, KvEvents, KvSubscriber, binds
 from engine_exporter.kv_residency import OTHER, OWNERS_LIMIT, KvCache
 from engine_exporter.kv_wire import BlockStored, Decoder
 
@@ -34,8 +34,8 @@ def batch(at, *events, rank=0):
     return msgspec.msgpack.encode([at, list(events), rank])
 
 
-def values(events, *labels):
-    wanted = {"engine": "0", "medium": "GPU"} | dict(labels)
+def values(events, *labels, engine="0"):
+    wanted = {"engine": engine, "medium": "GPU"} | dict(labels)
     return {point.name.removeprefix("infer.kv."): point.value for point in events.points() if point.labels == wanted}
 
 
@@ -103,6 +103,25 @@ def test_ranks_media_and_groups_are_told_apart():
         if point.name == "infer.kv.resident_blocks"
     }
     assert found == {("0", "GPU"): 2, ("0", "CPU"): 1, ("1", "GPU"): 1}
+
+
+def test_servers_that_send_to_one_address_are_told_apart_by_their_topics():
+    events = KvEvents(now=lambda: 0.0)
+    for sequence in range(3):
+        for topic in ("kv@chat-0@tiny", "kv@chat-1@tiny"):
+            events.take(sequence, batch(1.0, stored([sequence])), topic=topic)
+    found = {(p.labels.get("engine"), p.name): p.value for p in events.points()}
+    for engine in ("kv@chat-0@tiny:0", "kv@chat-1@tiny:0"):
+        assert found[engine, "infer.kv.resident_blocks"] == 3
+        assert found[engine, "infer.kv.batches_lost"] == 0
+
+
+def test_topics_that_never_end_fill_no_memory():
+    events = KvEvents(now=lambda: 0.0)
+    for k in range(ENGINES_LIMIT + 10):
+        events.take(0, batch(1.0), topic=f"topic-{k}")
+    assert sum(point.name == "infer.kv.batches" for point in events.points()) == ENGINES_LIMIT
+    assert events.unreadable_count == 10
 
 
 def test_events_of_earlier_versions_are_arrays():
@@ -192,7 +211,7 @@ def test_events_come_over_the_wire_whoever_binds(engine_binds):
             sequence += 1
             time.sleep(0.02)
         assert events.heard
-        assert values(events)["resident_blocks"] >= 1
+        assert values(events, engine="kv:0")["resident_blocks"] >= 1
         subscriber.stop()
     finally:
         publisher.close(linger=0)
