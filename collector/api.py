@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,9 +22,10 @@ from starlette.exceptions import HTTPException
 from collector.audit import Audit, shortened
 from collector.errors import CollectorError, PermanentError, RetryableError
 from collector.quotas import QuotaError
-from collector.receivers.http_messages import read_body
+from collector.receivers.http_messages import Disconnected, read_body
 from collector.receivers.intake import Intake
 from collector.receivers.otlp_http import status_of
+from collector.receivers.room import Hold
 from collector.self_metrics import SelfMetrics
 from collector.sql_door import Asker, SqlDoor
 from collector.sql_values import answer_to_json, mapping_of_parameters
@@ -52,6 +53,7 @@ SQL_BODY = {
         },
     }
 }
+QUESTION_BYTES = 4 * 2**20
 STOP_AGAIN_SECONDS = 0.05
 ERROR_LENGTH = 500
 """So many characters of an error stand in the audit log."""
@@ -134,15 +136,8 @@ class Api:
         """Answer one SELECT as an Arrow stream, or as JSON where the client accepts only that."""
         bearer = self.tokens.check(request.headers.get("authorization"), "read")
         bearer.spend_query()
-        body = await body_of(request, 4 * 2**20)
-        try:
-            asked = json.loads(body)
-            sql = asked["sql"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise PermanentError('the body is JSON: {"sql": "SELECT …", "parameters": {…}}') from error
-        if not isinstance(sql, str):
-            raise PermanentError('"sql" is a string')
-        parameters = mapping_of_parameters(asked.get("parameters"))
+        with Hold(self.intake.room) as hold:
+            sql, parameters = question_of(await body_of(request, QUESTION_BYTES, hold))
         as_arrow = ARROW in request.headers.get("accept", "")
         if self._running >= 4 * self.queries_limit:
             raise RetryableError(f"{self._running} queries run or wait already; ask again in a moment")
@@ -181,11 +176,15 @@ class Api:
         """Make an Arrow stream of rows durable, land it, and answer how many rows were new."""
         bearer = self.tokens.check(request.headers.get("authorization"), "write")
         writable_contract(table)
-        body = await body_of(request, self.intake.max_body_bytes)
-        bearer.spend_bytes(len(body))
         encoding = request.headers.get("content-encoding", "identity").lower() or "identity"
         meta = {"table": table}
-        answer = await self.intake.accept("rows", body, encoding=encoding, meta=meta, wait_for_landing=True)
+        with Hold(self.intake.room) as hold:
+            body = await body_of(request, self.intake.max_body_bytes, hold)
+            bearer.spend_bytes(len(body))
+            self._received("rows", body)
+            answer = await self.intake.accept(
+                "rows", body, encoding=encoding, meta=meta, wait_for_landing=True, held=True
+            )
         self.audit.write(bearer, "land", remote_of(request), table=table, rows=answer.landed_count)
         return JSONResponse({"landed": answer.landed_count})
 
@@ -198,12 +197,18 @@ class Api:
             for name, value in request.query_params.items()
             if name.startswith("label.")
         }
-        body = await body_of(request, self.intake.max_body_bytes)
-        bearer.spend_bytes(len(body))
         encoding = request.headers.get("content-encoding", "identity").lower() or "identity"
         meta = {"target": target, "labels": labels, "observed_us": int(observed_at.timestamp() * 1e6), "up": True}
-        answer = await self.intake.accept("scrape", body, encoding=encoding, meta=meta)
+        with Hold(self.intake.room) as hold:
+            body = await body_of(request, self.intake.max_body_bytes, hold)
+            bearer.spend_bytes(len(body))
+            self._received("scrapes", body)
+            answer = await self.intake.accept("scrape", body, encoding=encoding, meta=meta, held=True)
         return JSONResponse({"accepted": answer.accepted_count, "rejected": answer.rejected_count})
+
+    def _received(self, door: str, body: bytes) -> None:
+        self.metrics.count("fleetmeter_received_bodies", door=door)
+        self.metrics.count("fleetmeter_received_bytes", len(body), door=door)
 
     async def backups(self, request: Request) -> Response:
         """Make a backup beside landing and queries, and answer where it is."""
@@ -229,11 +234,11 @@ def build_api(api: Api) -> FastAPI:
 
     @app.post("/api/v1/tables/{table}", summary="Land rows (Arrow IPC stream)", openapi_extra=ARROW_BODY)
     async def rows(table: str, request: Request) -> Response:
-        return await api.rows(table, request)
+        return await told_refused(api.metrics, "rows", api.rows(table, request))
 
     @app.post("/api/v1/scrapes", summary="Land one Prometheus text", openapi_extra=TEXT_BODY)
     async def scrapes(target: str, request: Request, observed_at: str | None = None) -> Response:
-        return await api.scrapes(target, request)
+        return await told_refused(api.metrics, "scrapes", api.scrapes(target, request))
 
     @app.post("/api/v1/backups", summary="Make a consistent copy of everything, on the collector's machine")
     async def backups(request: Request) -> Response:
@@ -269,6 +274,17 @@ async def counted(metrics: SelfMetrics, answer: Awaitable[Response]) -> Response
     return response
 
 
+async def told_refused(metrics: SelfMetrics, door: str, answer: Awaitable[Response]) -> Response:
+    """Count a body that is refused, by its status."""
+    try:
+        return await answer
+    except Disconnected:
+        raise
+    except CollectorError as error:
+        metrics.count("fleetmeter_refused_bodies", door=door, status=str(status_of(error)))
+        raise
+
+
 async def refuse(request: Request, error: Exception) -> Response:
     """Answer an error as JSON with its status."""
     status = status_of(error) if isinstance(error, CollectorError) else 500
@@ -292,9 +308,25 @@ async def refuse_request(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": told}, 400)
 
 
-async def body_of(request: Request, limit_bytes: int) -> bytes:
+async def body_of(request: Request, limit_bytes: int, hold: Hold) -> bytes:
     """Read the body up to a limit."""
-    return await read_body(request.scope, request.receive, limit_bytes)
+    return await read_body(request.scope, request.receive, limit_bytes, hold)
+
+
+def question_of(body: bytes) -> tuple[str, Mapping[str, Any]]:
+    """Return the SQL and the parameters of a question.
+
+    Raises:
+        PermanentError: it is none.
+    """
+    try:
+        asked = json.loads(body)
+        sql = asked["sql"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise PermanentError('the body is JSON: {"sql": "SELECT …", "parameters": {…}}') from error
+    if not isinstance(sql, str):
+        raise PermanentError('"sql" is a string')
+    return sql, mapping_of_parameters(asked.get("parameters"))
 
 
 def remote_of(request: Request) -> str | None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import uvicorn
 
+from collector.connections import Connections, PromptProtocol, connections_limit
 from collector.errors import PermanentError
 from collector.receivers.http_messages import App, Receive, Scope, Send, send_answer
 from collector.tls import Tls
 
 BACKLOG = 1024
+TICKS_PER_SECOND = 10
+"""Of uvicorn's main loop."""
 GRACE_SECONDS = 2
 """How long requests under way may take once the collector stops."""
 
@@ -54,18 +59,38 @@ def in_use(host: str, port: int, key: str, error: OSError) -> PermanentError:
 
 
 class QuietServer(uvicorn.Server):
-    """uvicorn without its signal handlers: the collector has its own, for all its servers and the drain."""
+    """uvicorn without its signal handlers (the collector has its own, for all its servers and the drain), and without
+    patience for connections that don't get to the point."""
+
+    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
+        super().__init__(config)
+        self.connections = connections
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals alone."""
         yield
 
+    async def on_tick(self, counter: int) -> bool:
+        """Look after the connections, once a second."""
+        if counter % TICKS_PER_SECOND == 0:
+            self.connections.cut_slow()
+        return await super().on_tick(counter)
 
-def http_server(app: App, tls: Tls | None = None) -> QuietServer:
-    """Build one HTTP server."""
+
+def http_server(app: App, tls: Tls | None = None, clock: Callable[[], float] = time.monotonic) -> QuietServer:
+    """Build one HTTP server.
+
+    Args:
+        app: answers.
+        tls: certificates; None: none.
+        clock: seconds, by which slow connections are told.
+    """
+    connections = Connections(connections_limit(), clock)
     config = uvicorn.Config(
         app,
+        http=partial(PromptProtocol, connections),  # type: ignore[arg-type]
+        ws="none",
         log_config=None,
         access_log=False,
         proxy_headers=False,
@@ -76,7 +101,7 @@ def http_server(app: App, tls: Tls | None = None) -> QuietServer:
         timeout_keep_alive=75,
         **(tls.for_uvicorn() if tls else {}),
     )
-    return QuietServer(config)
+    return QuietServer(config, connections)
 
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:

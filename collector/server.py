@@ -17,6 +17,7 @@ from collector.api import Api, build_api
 from collector.audit import Audit
 from collector.backups import new_backup
 from collector.config import CollectorConfig
+from collector.connections import allow_open_files
 from collector.errors import CollectorError, StoreFailedError
 from collector.listeners import GRACE_SECONDS, address_of, bracketed, http_server, in_use, listening, not_found
 from collector.log_lines import start_logging
@@ -47,6 +48,7 @@ def run_collector(config: CollectorConfig) -> int:
     """
     start_logging()
     gc.set_threshold(*GC_THRESHOLD)
+    allow_open_files()
     with asyncio.Runner(loop_factory=event_loop) as runner:
         return runner.run(Collector(config).run())
 

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from collector.content_encodings import too_large
-from collector.errors import PermanentError
+from collector.errors import PermanentError, RetryableError
+from collector.receivers.room import Hold
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -23,12 +24,19 @@ def headers_of(scope: Scope) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
-async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
+async def read_body(scope: Scope, receive: Receive, max_bytes: int, hold: Hold) -> bytes:
     """Read the whole body, as encoded.
+
+    Args:
+        scope: the request's.
+        receive: gives the body's parts.
+        max_bytes: the largest body.
+        hold: takes the room for what has come.
 
     Raises:
         TooLargeError: it is over the limit.
-        Disconnected: the client went away.
+        RetryableError: there is no room for it now.
+        Disconnected: the client went away, or was too slow.
     """
     declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
     if declared.isdigit() and int(declared) > max_bytes:
@@ -40,14 +48,23 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Disconnected("the client went away before its body was whole")
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
+        part, more = message.get("body", b""), message.get("more_body", False)
+        size += len(part)
         if size > max_bytes:
-            if message.get("more_body", False):
+            if more:
                 await discard(receive, max_bytes)
             raise too_large(max_bytes)
-        if not message.get("more_body", False):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+        try:
+            hold.take(len(part))
+        except RetryableError:
+            parts.clear()
+            hold.give_back()
+            if more:
+                await discard(receive, max_bytes)
+            raise
+        parts.append(part)
+        if not more:
+            return part if len(parts) == 1 else b"".join(parts)
 
 
 async def discard(receive: Receive, at_most_bytes: int) -> None:

@@ -14,6 +14,7 @@ from collector.bodies import decode_record_body
 from collector.decoded import Decoded
 from collector.errors import CollectorError, RetryableError
 from collector.landing import Handed
+from collector.receivers.room import Hold, Room
 from collector.self_metrics import SelfMetrics
 from collector.spool import Spool, uncancellable_future
 from collector.spool_records import Record
@@ -76,7 +77,7 @@ class Intake:
         traces: decodes traces, many bodies at once.
         metrics: told what came.
         max_body_bytes: the largest body after decompression.
-        in_flight_bytes: more than this much in bodies that are being read or decoded is refused.
+        in_flight_bytes: more than this much in bodies that are being read, decoded or made durable is refused.
         clock: seconds since 1970.
     """
 
@@ -97,8 +98,7 @@ class Intake:
         self._traces = traces
         self._answers: Answers | None = None
         self._metrics = metrics
-        self._room_bytes = max(in_flight_bytes, 2 * max_body_bytes)
-        self._in_flight_bytes = 0
+        self.room = Room(max(in_flight_bytes, 2 * max_body_bytes))
         self._clock = clock
 
     async def accept(
@@ -109,17 +109,27 @@ class Intake:
         encoding: str = "identity",
         meta: Mapping[str, Any] | None = None,
         wait_for_landing: bool = False,
+        held: bool = False,
     ) -> Accepted:
         """Take one body; when this returns, it is durable (and landed, where asked for).
+
+        Args:
+            kind: traces, metrics, logs, rows, scrape or remote_write.
+            body: as it came.
+            encoding: how it is compressed.
+            meta: what else is to be known of it.
+            wait_for_landing: whether to come back with the count of new rows.
+            held: whether the caller holds the room for it.
 
         Raises:
             PermanentError: it is not what its kind says; nothing was kept.
             RetryableError: the spool is full, the disk failed or the collector is stopping; nothing was kept.
         """
         record = Record(kind, encoding, int(self._clock() * 1e6), dict(meta) if meta else {}, body)
-        self._enter(len(body))
         landed: Future[int] | None = None
-        try:
+        with Hold(self.room) as hold:
+            if not held:
+                hold.take(len(body))
             if kind == "traces":
                 decoded = await self._decode_and_keep(record)
             else:
@@ -128,8 +138,6 @@ class Intake:
                     landed = uncancellable_future()
                 if decoded.rows_count or decoded.rejected:
                     await asyncio.wrap_future(self._spool.append(record, Handed(decoded, landed)))
-        finally:
-            self._in_flight_bytes -= len(body)
         self._metrics.count("fleetmeter_accepted_items", decoded.accepted_count, kind=kind)
         if decoded.rejected:
             self._metrics.count("fleetmeter_rejected_items", len(decoded.rejected), kind=kind)
@@ -168,8 +176,3 @@ class Intake:
             return decode_record_body(record, self.max_body_bytes)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, decode_record_body, record, self.max_body_bytes)
-
-    def _enter(self, size: int) -> None:
-        if self._in_flight_bytes + size > self._room_bytes:
-            raise RetryableError("too many bodies at once; send again in a second")
-        self._in_flight_bytes += size

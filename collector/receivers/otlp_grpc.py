@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -15,10 +16,12 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
-from collector.errors import CollectorError, RetryableError
+from collector.connections import HEAD_SECONDS, connections_limit
+from collector.errors import CollectorError, PermanentError, RetryableError
 from collector.quotas import QuotaError
 from collector.receivers.intake import Intake
 from collector.receivers.otlp_messages import SIGNALS, Signal, encoded, success
+from collector.receivers.room import Hold
 from collector.self_metrics import SelfMetrics
 from collector.tls import Tls
 from collector.tokens import ForbiddenError, Tokens, UnknownTokenError
@@ -30,7 +33,11 @@ SERVICES = {
     "metrics": "opentelemetry.proto.collector.metrics.v1.MetricsService",
     "logs": "opentelemetry.proto.collector.logs.v1.LogsService",
 }
-Handler = Callable[[bytes, Any], Awaitable[bytes]]
+READERS = 16
+"""Messages that come off the wire at once; each may be as large as a body may be."""
+WAITING_LIMIT = 4096
+"""Calls that wait for that."""
+Handler = Callable[[Any, Any], Awaitable[bytes]]
 
 
 @dataclass(slots=True)
@@ -42,12 +49,16 @@ class OtlpGrpc:
         tokens: who may send.
         metrics: told what came.
         tls: certificates; None: none.
+        read_seconds: within so long a message is whole, once its turn has come.
     """
 
     intake: Intake
     tokens: Tokens
     metrics: SelfMetrics
     tls: Tls | None = None
+    read_seconds: float = 10.0
+    _readers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READERS))
+    _waiting: int = 0
     _server: Any = None
     _health: Any = None
 
@@ -60,10 +71,13 @@ class OtlpGrpc:
         options = [
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", self.intake.max_body_bytes),
+            ("grpc.max_allowed_incoming_connections", connections_limit()),
+            ("grpc.server_handshake_timeout_ms", int(HEAD_SECONDS * 1000)),
         ]
         self._server = grpc.aio.server(options=options)
         for kind, service in SERVICES.items():
-            handler = grpc.unary_unary_rpc_method_handler(self._export(SIGNALS[kind]))
+            # As a stream, so that a message is taken off the wire only once we ask for it; clients see no difference.
+            handler = grpc.stream_unary_rpc_method_handler(self._export(SIGNALS[kind]))
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": handler}),))
         self._health = health_aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -91,25 +105,49 @@ class OtlpGrpc:
             await self._server.stop(grace_seconds)
 
     def _export(self, signal: Signal) -> Handler:
-        async def export(body: bytes, context: Any) -> bytes:
-            started = time.perf_counter()
-            self.metrics.count("fleetmeter_received_bodies", door=DOOR)
-            self.metrics.count("fleetmeter_received_bytes", len(body), door=DOOR)
+        async def export(_messages: Any, context: Any) -> bytes:
             try:
-                answer = await self._accept(signal, body, context)
+                return await self._accept(signal, context)
             except CollectorError as error:
                 await self._refuse(context, error)
                 raise
-            self.metrics.observe("fleetmeter_ack_seconds", time.perf_counter() - started, door=DOOR)
-            return answer
 
         return export
 
-    async def _accept(self, signal: Signal, body: bytes, context: Any) -> bytes:
+    async def _accept(self, signal: Signal, context: Any) -> bytes:
         metadata = dict(context.invocation_metadata() or ())
-        self.tokens.check(metadata.get("authorization"), "write").spend_bytes(len(body))
-        answer = await self.intake.accept(signal.kind, body)
+        bearer = self.tokens.check(metadata.get("authorization"), "write")
+        with Hold(self.intake.room) as hold:
+            body = await self._read(context)
+            started = time.perf_counter()
+            self.metrics.count("fleetmeter_received_bodies", door=DOOR)
+            self.metrics.count("fleetmeter_received_bytes", len(body), door=DOOR)
+            hold.take(len(body))
+            bearer.spend_bytes(len(body))
+            answer = await self.intake.accept(signal.kind, body, held=True)
+        self.metrics.observe("fleetmeter_ack_seconds", time.perf_counter() - started, door=DOOR)
         return encoded(success(signal, answer.rejected_count, answer.message))
+
+    async def _read(self, context: Any) -> bytes:
+        """Read the message; few are read at once, for how large one is can't be told before.
+
+        Raises:
+            RetryableError: it came too slowly, or too many others wait.
+            PermanentError: there is none.
+        """
+        if self._waiting >= WAITING_LIMIT:
+            raise RetryableError("too many bodies at once; send again in a second")
+        self._waiting += 1
+        try:
+            async with self._readers, asyncio.timeout(self.read_seconds):
+                message = await context.read()
+        except TimeoutError as error:
+            raise RetryableError("the body came too slowly; send it again") from error
+        finally:
+            self._waiting -= 1
+        if message is grpc.aio.EOF:
+            raise PermanentError("the call has no message")
+        return bytes(message)
 
     async def _refuse(self, context: Any, error: CollectorError) -> None:
         code = code_of(error)

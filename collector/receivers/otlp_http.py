@@ -28,6 +28,7 @@ from collector.receivers.otlp_messages import (
     protobuf_of_json,
     success,
 )
+from collector.receivers.room import Hold
 from collector.self_metrics import SelfMetrics
 from collector.tokens import ForbiddenError, Tokens, UnknownTokenError
 
@@ -83,14 +84,15 @@ class OtlpHttp:
         encoding = headers.get("content-encoding", "").strip().lower() or "identity"
         if encoding not in ENCODINGS:
             raise UnsupportedTypeError(f"content-encoding {encoding!r} is not understood; {OTHERS}")
-        body = await read_body(scope, receive, self.intake.max_body_bytes)
-        bearer.spend_bytes(len(body))
-        self.metrics.count("fleetmeter_received_bodies", door=DOOR)
-        self.metrics.count("fleetmeter_received_bytes", len(body), door=DOOR)
-        if media == JSON:
-            body = protobuf_of_json(signal, decompressed(body, encoding, self.intake.max_body_bytes))
-            encoding = "identity"
-        return await self.intake.accept(signal.kind, body, encoding=encoding)
+        with Hold(self.intake.room) as hold:
+            body = await read_body(scope, receive, self.intake.max_body_bytes, hold)
+            bearer.spend_bytes(len(body))
+            self.metrics.count("fleetmeter_received_bodies", door=DOOR)
+            self.metrics.count("fleetmeter_received_bytes", len(body), door=DOOR)
+            if media == JSON:
+                body = protobuf_of_json(signal, decompressed(body, encoding, self.intake.max_body_bytes))
+                encoding = "identity"
+            return await self.intake.accept(signal.kind, body, encoding=encoding, held=True)
 
     async def _refuse(self, send: Send, error: CollectorError, as_json: bool) -> None:
         status = status_of(error)

@@ -24,6 +24,7 @@ from collector.receivers.http_messages import (
 )
 from collector.receivers.intake import Accepted, Intake
 from collector.receivers.otlp_http import MethodError, UnsupportedTypeError, media_type, status_of
+from collector.receivers.room import Hold
 from collector.self_metrics import SelfMetrics
 from collector.tokens import Tokens
 
@@ -69,11 +70,12 @@ class RemoteWrite:
         headers = headers_of(scope)
         bearer = self.tokens.check(headers.get("authorization"), "write")
         version = version_of(headers)
-        body = await read_body(scope, receive, self.intake.max_body_bytes)
-        bearer.spend_bytes(len(body))
-        self.metrics.count("fleetmeter_received_bodies", door=DOOR)
-        self.metrics.count("fleetmeter_received_bytes", len(body), door=DOOR)
-        return await self.intake.accept(DOOR, body, encoding="snappy", meta={"version": version})
+        with Hold(self.intake.room) as hold:
+            body = await read_body(scope, receive, self.intake.max_body_bytes, hold)
+            bearer.spend_bytes(len(body))
+            self.metrics.count("fleetmeter_received_bodies", door=DOOR)
+            self.metrics.count("fleetmeter_received_bytes", len(body), door=DOOR)
+            return await self.intake.accept(DOOR, body, encoding="snappy", meta={"version": version}, held=True)
 
     async def _refuse(self, send: Send, error: CollectorError) -> None:
         status = status_of(error)
