@@ -7,8 +7,9 @@ version lacks is None, never 0.
 from __future__ import annotations
 
 import re
+import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -235,12 +236,17 @@ def _max(values: Iterable[float | None]) -> float | None:
     return max((value for value in values if value is not None), default=None)
 
 
+KEEP_SECONDS = 3600.0
+"""How long a row waits for its HTTP half: the other sequences of its request may run on for so long."""
+
+
 class FinishedRows:
     """What the stat logger was told and no HTTP half has asked for yet. Bounded: the oldest go first."""
 
-    def __init__(self, limit: int = 4096) -> None:
+    def __init__(self, limit: int = 4096, *, now: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit
-        self._rows: OrderedDict[str, list[Any]] = OrderedDict()
+        self._now = now
+        self._rows: OrderedDict[str, tuple[float, list[Any]]] = OrderedDict()
         self.unclaimed_count = 0
         """Rows that left unclaimed: requests that did not come through the middleware, or came too late."""
 
@@ -251,18 +257,20 @@ class FinishedRows:
             self.unclaimed_count += 1
             return
         row = Finished(stats, share)
-        rows = self._rows.get(key)
-        if rows is not None:
-            rows.append(row)
+        found = self._rows.get(key)
+        if found is not None:
+            found[1].append(row)
             return
-        self._rows[key] = [row]
-        if len(self._rows) > self._limit:
-            _, oldest = self._rows.popitem(last=False)
+        now = self._now()
+        self._rows[key] = (now, [row])
+        while len(self._rows) > self._limit or next(iter(self._rows.values()))[0] < now - KEEP_SECONDS:
+            _, (_, oldest) = self._rows.popitem(last=False)
             self.unclaimed_count += len(oldest)
 
     def take(self, key: str) -> list[Any]:
         """Hand out the rows of one request, once."""
-        return self._rows.pop(key, [])
+        found = self._rows.pop(key, None)
+        return [] if found is None else found[1]
 
     def __len__(self) -> int:
         return len(self._rows)

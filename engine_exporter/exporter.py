@@ -55,6 +55,8 @@ class Exporter:
     details: Counter[str] = field(default_factory=lambda: Counter({reason.value: 0 for reason in Reason}))
     degraded: tuple[str, ...] | None = None
     """What this engine's version does not let us know; None before a request has shown it."""
+    usage_shown: bool = False
+    """A request has shown whether there is a usage; until then `degraded` takes it that there is."""
     began_unix_ns: int = field(init=False)
     pusher: MetricsThread | None = None
     outcomes: Counter[str] = field(default_factory=lambda: Counter({outcome.value: 0 for outcome in semconv.Outcome}))

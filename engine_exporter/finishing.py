@@ -53,9 +53,11 @@ def finish(exporter: Exporter, http: HttpHalf, front_end: FrontEnd, states: Sequ
     attributes = request_attributes(
         http, engine, usage, served, outcome, error_type, exporter.user_hash(http.identity.user), engine_request_id
     )
-    if exporter.degraded is None and outcome is Outcome.OK and http.endpoint is not REALTIME:
+    if not exporter.usage_shown and outcome is Outcome.OK and http.endpoint is not REALTIME:
+        has_usage = front_end.has_usage()
+        exporter.usage_shown = has_usage is not None
         exporter.degraded = degraded(
-            Shape(bool(exporter.facts.steps), finished_fields(), front_end.shows_states(), front_end.has_metadata())
+            Shape(bool(exporter.facts.steps), finished_fields(), front_end.shows_states(), has_usage)
         )
     if exporter.degraded:
         attributes[semconv.DEGRADED] = exporter.degraded

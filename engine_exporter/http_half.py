@@ -1,37 +1,19 @@
 """The HTTP half of a request: what went over the wire, and how it ended. Pure: no clock, no I/O.
 
-The prompt and the answer are never kept: of a request body five fields are read, of an error body its class.
+The answer is never kept: of an error body its class is read.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from engine_exporter.endpoints import Endpoint
-from engine_exporter.identity import NOBODY, TEXT_LIMIT, Identity, Source, clean
+from engine_exporter.identity import NOBODY, TEXT_LIMIT, Identity, Source
+from engine_exporter.request_body import Asked, sendable
 from engine_exporter.semconv import Outcome
 from engine_exporter.trace_context import Parent
-
-BODY_LIMIT_BYTES = 1 << 18
-"""Larger bodies (images, whole books) are searched at their two ends for a few fields, not parsed."""
-BODY_END_BYTES = 1 << 15
-"""What is kept of each end of a larger body."""
-INTEGER_END = 2**63
-
-
-class Asked(NamedTuple):
-    """The fields of a request body that are read."""
-
-    model: str | None = None
-    stream: bool | None = None
-    """None where the body was never read, e.g. because the key was refused."""
-    choices: int | None = None
-    user: str | None = None
-    metadata: dict[str, str] | None = None
-    """The body's `metadata`, as far as it is short text; not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +52,10 @@ class HttpHalf:
     """What each source says of team, application and user."""
     identity: Identity = NOBODY
     """What was settled of it, at the end."""
-    client_request_id: str | None = None
+    client_request_id: bytes | None = None
+    """The client's own `x-request-id`, as it came."""
+    content_type: bytes | None = None
+    """Of the request."""
     mode: str = "live"
     asked: Asked = field(default_factory=Asked)
     status: int | None = None
@@ -92,86 +77,6 @@ class HttpHalf:
     raised: str | None = None
     """Class of the exception that came out of the engine's application."""
     ended_at: float | None = None
-
-
-_TEXT = rb'(?<!\\)"%s"\s*:\s*"([^"\\]{1,512})"'
-_MODEL = re.compile(_TEXT % b"model")
-_USER = re.compile(_TEXT % b"(?:safety_identifier|user)")
-_STREAM = re.compile(rb'(?<!\\)"stream"\s*:\s*true')
-_METADATA_LIMIT = 16
-"""Entries of `metadata` that OpenAI allows; more are not read."""
-
-
-class BodyReader:
-    """Collects a request body as it passes, and keeps no more of a large one than its two ends."""
-
-    __slots__ = ("_head", "_size", "_tail")
-
-    def __init__(self) -> None:
-        self._head: list[bytes] = []
-        self._tail = b""
-        self._size = 0
-
-    def add(self, part: bytes) -> None:
-        """Take one part."""
-        self._size += len(part)
-        if self._size <= BODY_LIMIT_BYTES:
-            self._head.append(part)
-            return
-        if not self._tail:  # it has just become large
-            whole = b"".join(self._head)
-            self._head = [(whole + part[:BODY_END_BYTES])[:BODY_END_BYTES]]
-            self._tail = whole[-BODY_END_BYTES:]
-        self._tail = (self._tail + part[-BODY_END_BYTES:])[-BODY_END_BYTES:]
-
-    def read(self) -> Asked:
-        """Read the few fields."""
-        if self._size <= BODY_LIMIT_BYTES:
-            return read_body(b"".join(self._head))
-        return search_body(self._head[0], self._tail)
-
-
-def search_body(head: bytes, tail: bytes) -> Asked:
-    """Find model, stream flag and user in the two ends of a large body."""
-    model, user = _MODEL.search(tail) or _MODEL.search(head), _USER.search(tail) or _USER.search(head)
-    return Asked(
-        clean(model.group(1).decode(errors="replace")) if model else None,
-        bool(_STREAM.search(tail) or _STREAM.search(head)),
-        user=clean(user.group(1).decode(errors="replace")) if user else None,
-    )
-
-
-def read_body(body: bytes) -> Asked:
-    """Read the few fields of a request body; nothing where it is not a JSON object."""
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        return Asked()
-    if not isinstance(data, dict):
-        return Asked()
-    model, choices, metadata = data.get("model"), data.get("n"), data.get("metadata")
-    user = data.get("safety_identifier") or data.get("user")
-    words = None
-    if isinstance(metadata, dict):
-        words = {
-            str(key): text
-            for key, value in list(metadata.items())[:_METADATA_LIMIT]
-            if isinstance(value, str) and (text := clean(sendable(value)))
-        }
-        if user is None:
-            user = metadata.get("user_id")  # as /v1/messages has it
-    return Asked(
-        model=sendable(model[:TEXT_LIMIT]) if isinstance(model, str) and model else None,
-        stream=data.get("stream") is True,
-        choices=choices if isinstance(choices, int) and abs(choices) < INTEGER_END else None,
-        user=clean(sendable(user)) if isinstance(user, str) else None,
-        metadata=words,
-    )
-
-
-def sendable(text: str) -> str:
-    r"""Replace what UTF-8 does not have: JSON can say half a surrogate pair (`"\ud800"`), and a span can't carry it."""
-    return text.encode(errors="replace").decode()
 
 
 STREAM_ERROR_STARTS = (b'data: {"error"', b"event: error", b"event: response.failed")

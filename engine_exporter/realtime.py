@@ -10,8 +10,9 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from engine_exporter.http_half import Asked, HttpHalf, Usage, WireError, sendable
+from engine_exporter.http_half import HttpHalf, Usage, WireError
 from engine_exporter.identity import TEXT_LIMIT
+from engine_exporter.request_body import Asked, sendable
 
 Message = MutableMapping[str, Any]
 

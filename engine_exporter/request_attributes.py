@@ -8,6 +8,7 @@ from engine_exporter import semconv
 from engine_exporter.endpoints import GENERATES
 from engine_exporter.engine_half import EngineHalf
 from engine_exporter.http_half import HttpHalf, Usage
+from engine_exporter.identity import TEXT_LIMIT
 from engine_exporter.semconv import Outcome, Trust
 
 SOURCE = "vllm_exporter"
@@ -120,7 +121,7 @@ def request_attributes(
         False,
         http.status,
         engine_request_id,
-        http.client_request_id,
+        http.client_request_id.decode("latin-1")[:TEXT_LIMIT] or None if http.client_request_id else None,
     )
     values: dict[str, Any] = {name: value for name, value in zip(_NAMES, found, strict=True) if value is not None}
     if asked.model is not None and asked.model != (served.adapter or served.model):

@@ -9,7 +9,7 @@ from typing import Any
 from engine_exporter.api_keys import ApiKeys
 from engine_exporter.config import ExporterConfig
 from engine_exporter.http_half import HttpHalf
-from engine_exporter.identity import NOBODY, TEXT_LIMIT, Identity, Source, clean_header, settle
+from engine_exporter.identity import NOBODY, Identity, Source, clean_header, settle
 from engine_exporter.jwt_claims import JwtClaims, looks_like_token
 from engine_exporter.semconv import Mode, Trust
 from engine_exporter.trace_context import parse_traceparent, traceparent, tracestate
@@ -74,7 +74,8 @@ def take_headers(
     for header in scope["headers"]:
         name, value = header
         if name == b"x-request-id":
-            http.client_request_id = value.decode("latin-1")[:TEXT_LIMIT] or None
+            if http.client_request_id is None:
+                http.client_request_id = value
         elif name == b"traceparent":
             http.parent = parse_traceparent(value)
         elif name == b"tracestate":
@@ -85,6 +86,8 @@ def take_headers(
             kept.append(header)
             if name == b"authorization":
                 key = bearer(value) if key is None else key
+            elif name == b"content-type":
+                http.content_type = value
             elif name == b"x-api-key":
                 api_key = value.strip() if api_key is None else api_key
             elif name == b"sec-websocket-protocol" and not subprotocol_key and _SUBPROTOCOL_KEY in value:

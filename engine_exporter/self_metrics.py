@@ -35,6 +35,7 @@ class SelfMetrics(Collector):
         )
         dropped.add_metric(["queue_full"], queue.overflow_count)
         dropped.add_metric(["not_accepted"], queue.failed_count)
+        dropped.add_metric(["closed"], queue.late_count)
         yield dropped
         yield CounterMetricFamily(
             "infer_exporter_sent", "Spans that the collector has acknowledged.", value=queue.sent_count
@@ -46,6 +47,11 @@ class SelfMetrics(Collector):
         faults.add_metric(["http"], exporter.faults_count)
         faults.add_metric(["engine"], FleetmeterStatLogger.faults_count)
         yield faults
+        yield CounterMetricFamily(
+            "infer_exporter_unclaimed",
+            "Finished sequences of the engine that no HTTP request asked for in an hour: they are in no row.",
+            value=exporter.finished.unclaimed_count,
+        )
         details = CounterMetricFamily(
             "infer_exporter_details", "Requests whose phases were sent as spans, by reason.", labels=["reason"]
         )

@@ -365,6 +365,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("infer.exporter.requests", "counter", "{request}", "Requests that the exporter saw, by outcome."),
     Metric("infer.exporter.dropped", "counter", "{span}", "Spans that the exporter dropped, by reason."),
     Metric("infer.exporter.sent", "counter", "{span}", "Spans that the collector has acknowledged."),
+    Metric("infer.exporter.unclaimed", "counter", "{request}", "Finished sequences of the engine that are in no row."),
     Metric("infer.exporter.queued", "gauge", "{span}", "Spans that wait to be sent."),
     Metric(
         "infer.exporter.faults", "counter", "{fault}", "Errors of the exporter itself, swallowed for the engine's sake."
@@ -407,6 +408,7 @@ EXPORTER_METRICS: dict[str, str] = {
     "infer_engine_step_output_tokens_total": "infer.engine.step_output_tokens",
     "infer_exporter_dropped_total": "infer.exporter.dropped",
     "infer_exporter_sent_total": "infer.exporter.sent",
+    "infer_exporter_unclaimed_total": "infer.exporter.unclaimed",
     "infer_exporter_queued": "infer.exporter.queued",
     "infer_exporter_faults_total": "infer.exporter.faults",
 }

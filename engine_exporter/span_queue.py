@@ -144,6 +144,9 @@ class SpanQueue:
         )
         self.offered_count = 0
         self.overflow_count = 0
+        self.late_count = 0
+        """Spans that came after the end."""
+        self._closed = False
         self._logged_at = float("-inf")
         self._logged_count = 0
 
@@ -165,10 +168,14 @@ class SpanQueue:
     @property
     def dropped_count(self) -> int:
         """Spans that no one will ever see."""
-        return self.overflow_count + self._patient.failed_count
+        return self.overflow_count + self.late_count + self._patient.failed_count
 
     def offer(self, span: ReadableSpan) -> bool:
         """Take a span, or drop and count it where the queue is full. Never waits."""
+        if self._closed:
+            self.late_count += 1
+            self._tell()
+            return False
         if self.queued_count >= self._limit:
             self.overflow_count += 1
             self._tell()
@@ -183,9 +190,9 @@ class SpanQueue:
         if self._now() - self._logged_at >= _LOG_SECONDS:
             self._logged_at, self._logged_count = self._now(), self.dropped_count
             log.warning(
-                "fleetmeter: %d spans dropped so far (%d queue full, %d not accepted by the collector); "
-                "requests are not affected; is the collector up?",
-                self.dropped_count, self.overflow_count, self.failed_count,
+                "fleetmeter: %d spans dropped so far (%d queue full, %d not accepted by the collector, "
+                "%d after the end); requests are not affected; is the collector up?",
+                self.dropped_count, self.overflow_count, self.failed_count, self.late_count,
             )  # fmt: skip
 
     def flush(self, timeout_seconds: float = 5.0) -> None:
@@ -194,6 +201,7 @@ class SpanQueue:
 
     def close(self, timeout_seconds: float) -> None:
         """Send what is left, for so long at most. The thread is a daemon: a dead collector holds nothing up."""
+        self._closed = True
         self._patient.close_soon()
         closer = threading.Thread(target=self._processor.shutdown, name="fleetmeter-close", daemon=True)
         closer.start()

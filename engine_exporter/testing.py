@@ -73,6 +73,7 @@ class ListQueue(SpanQueue):
         self.spans: list[ReadableSpan] = []
         self.lost = 0
         self.overflow_count = 0
+        self.late_count = 0
         self.offered_count = 0
 
     @property
@@ -218,7 +219,7 @@ class FakeVllm:
             request_id=name, final_usage_info=reply.usage
         )
         states = self._add(name)
-        answer = asyncio.ensure_future(self._answer(json.loads(body or b"{}"), states, send))
+        answer = asyncio.ensure_future(self._answer(self._parse(body), states, send))
         gone = asyncio.ensure_future(self._wait_gone(receive))
         try:
             await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
@@ -229,6 +230,9 @@ class FakeVllm:
             self._abort(states)
         if answer.done() and not answer.cancelled() and (error := answer.exception()):
             raise error
+
+    def _parse(self, body: bytes) -> dict[str, Any]:
+        return dict(json.loads(body or b"{}"))
 
     async def _wait_gone(self, receive: Callable[[], Awaitable[Any]]) -> None:
         while (await receive())["type"] != "http.disconnect":

@@ -2,11 +2,12 @@
 
 All of it is internal to vLLM and differs by version, so nothing here may be relied on: a part that is missing reads as
 nothing. (Read from vLLM 0.32.0: `app.state.engine_client.output_processor`, `app.state.openai_serving_models`,
-`request.state.request_metadata`.)
+`request.state.request_metadata`, `app.state.openai_serving_responses`.)
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,20 @@ class FrontEnd:
     def errored(self) -> bool:
         """Whether the engine says that it is dead."""
         return bool(getattr(getattr(self._state, "engine_client", None), "errored", False))
+
+    def background_work(self) -> asyncio.Future[Any] | None:
+        """What makes an answer that was promised (`"background": true`); None where it can't be seen."""
+        work = self._promised("background_tasks")
+        return work if isinstance(work, asyncio.Future) else None
+
+    def background_status(self) -> str | None:
+        """How such work stands: queued, in_progress, completed, incomplete, failed or cancelled; None where unknown."""
+        status = getattr(self._promised("response_store"), "status", None)
+        return status if isinstance(status, str) else None
+
+    def _promised(self, kept_in: str) -> Any:
+        kept = getattr(getattr(self._state, "openai_serving_responses", None), kept_in, None)
+        return kept.get(self.engine_request_id()) if isinstance(kept, dict) else None
 
     def engine_request_id(self) -> str | None:
         """The id that vLLM gave the request; None where it came to no generation."""
@@ -92,9 +107,10 @@ class FrontEnd:
         processor = getattr(getattr(self._state, "engine_client", None), "output_processor", None)
         return getattr(processor, "request_states", None) is not None
 
-    def has_metadata(self) -> bool:
-        """Whether vLLM left its metadata of this request for its middlewares."""
-        return hasattr(self._metadata(), "final_usage_info")
+    def has_usage(self) -> bool | None:
+        """Whether vLLM leaves the usage of a request for its middlewares; None where it left nothing of this one."""
+        metadata = self._metadata()
+        return None if metadata is None else hasattr(metadata, "final_usage_info")
 
     def still_running(self, states: list[Any]) -> bool:
         """Whether vLLM has not yet dropped one of these states."""

@@ -2,8 +2,8 @@
 
 The HTTP half of a request, joined at its end with the engine's half, one span each. Added last by vLLM, so it is
 outermost: it sees every header, every rejection and every byte. It changes three request headers (`x-request-id`,
-`traceparent`, `tracestate`), takes identity headers off that are not to be believed, and changes nothing else. Whatever
-goes wrong here is swallowed and counted: requests go on.
+`traceparent`, `tracestate`), takes identity headers off that are not to be believed, gives a client its own
+`x-request-id` back, and changes nothing else. Whatever goes wrong here is swallowed and counted: requests go on.
 """
 
 from __future__ import annotations
@@ -11,21 +11,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
+from engine_exporter.degradation import Feature
 from engine_exporter.endpoints import ENDPOINTS, REALTIME, Endpoint
 from engine_exporter.exporter import Exporter, shared_exporter
 from engine_exporter.finishing import finish
 from engine_exporter.http_half import (
     STREAM_ENDS,
     STREAM_ERROR_STARTS,
-    BodyReader,
     HttpHalf,
     read_error,
     read_stream_error,
 )
 from engine_exporter.realtime import Session, measure_session
+from engine_exporter.request_body import Reader, reader_for
 from engine_exporter.request_headers import take_headers
 from engine_exporter.vllm_front_end import FrontEnd
 
@@ -36,8 +37,10 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _ERROR_BODY_LIMIT_BYTES = 4096
+_EVENTS = b"text/event-stream"
 _SETTLE_SECONDS = 1.0
 _SETTLE_STEP_SECONDS = 0.02
+_FOLLOW_STEP_SECONDS = 0.25
 _LOOKS_SECONDS = (0.01, 0.05, 0.25, 1.0)
 
 
@@ -53,7 +56,7 @@ class FleetmeterMiddleware:
         """
         self.app = app
         self.exporter = shared_exporter() if exporter is None else exporter
-        self._settling: set[asyncio.Task[None]] = set()
+        self._settling: dict[asyncio.Task[None], MeasuredCall] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, measured where it is one of inference."""
@@ -121,19 +124,36 @@ class FleetmeterMiddleware:
             call.ended()
             if call.waiter is not None:
                 call.waiter.cancel()
-            if call.live and not call.http.completed and call.front_end.still_running(call.live):
-                task = asyncio.get_running_loop().create_task(_settle(call))
-                self._settling.add(task)
-                task.add_done_callback(self._settling.discard)
+            work = call.front_end.background_work() if call.http.asked.background else None
+            if work is not None:
+                self._finish_later(call, _follow(call, work))
+            elif call.live and not call.http.completed and call.front_end.still_running(call.live):
+                self._finish_later(call, _settle(call))
             else:
                 call.finish()
         except Exception:  # noqa: BLE001 - never into the engine
             _fault(call.exporter)
 
+    def _finish_later(self, call: MeasuredCall, waiting: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(waiting)
+        self._settling[task] = call
+        task.add_done_callback(self._settling.pop)
+
+    def _finish_now(self) -> None:
+        """The server ends: make the rows that would have come later."""
+        for task, call in list(self._settling.items()):
+            if not task.done():
+                task.cancel()
+                try:
+                    call.finish()
+                except Exception:  # noqa: BLE001 - the others still count
+                    _fault(call.exporter)
+
     def _closing_send(self, exporter: Exporter, send: Send) -> Send:
         async def closing_send(message: Message) -> None:
             if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
                 try:
+                    self._finish_now()
                     await asyncio.to_thread(exporter.close)
                 except Exception:  # noqa: BLE001 - never into the engine
                     _fault(exporter)
@@ -149,6 +169,25 @@ async def _settle(call: MeasuredCall) -> None:
             await asyncio.sleep(_SETTLE_STEP_SECONDS)
             if not call.front_end.still_running(call.live):
                 break
+        call.finish()
+    except Exception:  # noqa: BLE001 - never into the engine
+        _fault(call.exporter)
+
+
+async def _follow(call: MeasuredCall, work: asyncio.Future[Any]) -> None:
+    """Wait until vLLM has made what it promised: tokens, times and outcome of the row are those of the work."""
+    try:
+        while not work.done():
+            call.look()
+            await asyncio.wait([work], timeout=_FOLLOW_STEP_SECONDS)
+        call.http.ended_at = call.exporter.monotonic()
+        status = call.front_end.background_status()
+        if work.cancelled() or status == "cancelled":
+            call.http.completed, call.http.disconnected = False, True
+        elif work.exception() is not None:
+            call.http.raised = type(work.exception()).__name__
+        elif status == "failed":
+            call.http.raised = status
         call.finish()
     except Exception:  # noqa: BLE001 - never into the engine
         _fault(call.exporter)
@@ -200,7 +239,7 @@ class MeasuredCall:
         self._receive = receive
         self._send = send
         self._now = exporter.monotonic
-        self._body: BodyReader | None = BodyReader()
+        self._body: Reader | None = reader_for(http.content_type)
         self._error_body = b""
         self._last_chunk = b""
         self._gap_bounds = exporter.metrics.bounds["itl"]
@@ -217,7 +256,7 @@ class MeasuredCall:
                 if not message.get("more_body", False):
                     self.http.asked = self._body.read()
                     self._body = None
-                    if not self.http.asked.stream and self.exporter.degraded:
+                    if not self.http.asked.stream and Feature.ENGINE_TIMES in (self.exporter.degraded or ()):
                         self._look_later(_LOOKS_SECONDS)
         except Exception:  # noqa: BLE001 - never into the engine
             _fault(self.exporter)
@@ -237,6 +276,7 @@ class MeasuredCall:
                     http.completed = True
             elif message["type"] == "http.response.start":
                 http.status = message["status"]
+                message = self._started(http, message)
         except Exception:  # noqa: BLE001 - never into the engine
             _fault(self.exporter)
         try:
@@ -250,6 +290,20 @@ class MeasuredCall:
                 http.ended_at = self._now()
             except Exception:  # noqa: BLE001 - never into the engine
                 _fault(self.exporter)
+
+    def _started(self, http: HttpHalf, message: Message) -> Message:
+        """See whether the answer is a stream, and give the client back the request id that it sent."""
+        headers, own = message.get("headers"), http.request_id.encode()
+        if not isinstance(headers, list):
+            return message
+        for index, (name, value) in enumerate(headers):
+            if name == b"content-type":
+                if not http.asked.stream and value.startswith(_EVENTS):
+                    http.asked = http.asked._replace(stream=True)
+            elif value == own and http.client_request_id is not None and name == b"x-request-id":
+                headers = [*headers[:index], (name, http.client_request_id), *headers[index + 1 :]]
+                message = {**message, "headers": headers}
+        return message
 
     def _look_later(self, delays: tuple[float, ...]) -> None:
         """Look for the live state of a whole answer, where the version gives nothing else about it."""
@@ -299,8 +353,13 @@ class MeasuredCall:
             http.completed = True
             return
         http.disconnected = True
-        if not self.live:
-            self.live = self.front_end.live_states(http.request_id)
+        self.look()
+
+    def look(self) -> None:
+        """Take the live states that are not known yet: a later turn of a conversation with tools has new ones."""
+        for state in self.front_end.live_states(self.http.request_id):
+            if all(state is not known for known in self.live):
+                self.live.append(state)
 
     def ended(self) -> None:
         """The application has returned: fix the end of the request."""

@@ -28,9 +28,11 @@ from engine_exporter import (
     identity,
     jwt_claims,
     label_bound,
+    large_body,
     phase_spans,
     realtime,
     request_attributes,
+    request_body,
     request_headers,
     request_metrics,
     semconv,
@@ -57,7 +59,8 @@ TRANSPORT = {"__call__", "receive", "send", "_begin", "_end", "_session", "_faul
 """They are what stands between the server and vLLM: they call everything else, inside a `try`."""
 MODULES = (
     api_keys, degradation, detail_sampling, engine_half, exporter, finishing, http_half, identity, jwt_claims,
-    label_bound, phase_spans, realtime, request_attributes, request_headers, request_metrics, span_queue, step_board,
+    label_bound, large_body, phase_spans, realtime, request_attributes, request_body, request_headers, request_metrics,
+    span_queue, step_board,
     step_history, step_settling, step_shares, trace_context, trusted_peers, vllm_front_end, vllm_middleware, vllm_stats,
     vllm_step_stats, vllm_steps,
 )  # fmt: skip
@@ -210,6 +213,9 @@ async def planned(scope, receive, send):
         return  # it ends without a word
     kept = sorted(name + b"=" + value for name, value in scope["headers"] if name.startswith(b"x-kept"))
     headers = [(b"x-size", str(size).encode()), (b"x-saw", b"|".join(kept).hex().encode())]
+    headers += [(b"content-type", plan.type)]
+    if plan.echoes:  # as vLLM does with `--enable-request-id-headers`
+        headers += [next(header for header in scope["headers"] if header[0] == b"x-request-id")]
     await send({"type": "http.response.start", "status": plan.status, "headers": headers})
     for chunk in plan.chunks:
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -260,6 +266,7 @@ NAMES = st.sampled_from(
 )  # fmt: skip
 VALUES = st.one_of(
     st.binary(max_size=60).map(lambda raw: bytes(byte for byte in raw if 32 < byte < 127 or byte > 127)),
+    st.just(b"multipart/form-data; boundary=cut"),
     st.sampled_from([b"Bearer ", b"Bearer ey.ey.ey", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01", b"a=b,,=," * 20]),
 )
 PIECES = st.one_of(
@@ -273,11 +280,21 @@ BODIES = st.one_of(
     st.binary(max_size=200),
     st.sampled_from(
         [b'{"model": "base", "stream": true}', b'{"model": "\\ud800", "stream": true, "user": {}, "n": 1e400}',
+         b'--cut\r\nContent-Disposition: form-data; name="stream"\r\n\r\ntrue\r\n--cut\r\n\r\n\r\n--cut--',
+         b'--cut\r\ncontent-disposition: form-data; name=model; filename="\xff"\r\n\r\n' + b"x" * 70_000,
          b"[" * 5000, b'{"stream": true, "metadata": {"user_id": []}}', b'{"model":"m","x":"' + b"y" * 300_000 + b'"}']
     ),
 )  # fmt: skip
 ROUTES = st.sampled_from(
-    [b"/v1/chat/completions", b"/v1/responses", b"/v1/embeddings", b"/pooling", b"/other", b"/%ff"]
+    [
+        b"/v1/chat/completions",
+        b"/v1/responses",
+        b"/v1/audio/transcriptions",
+        b"/v1/embeddings",
+        b"/pooling",
+        b"/other",
+        b"/%ff",
+    ]
 )
 
 
@@ -291,15 +308,19 @@ ROUTES = st.sampled_from(
     chunks=st.lists(PIECES, max_size=5),
     raises=st.booleans(),
     reads=st.booleans(),
+    kind=st.sampled_from([b"application/json", b"text/event-stream; charset=utf-8"]),
     usage=st.sampled_from([None, 7, SimpleNamespace(), SimpleNamespace(prompt_tokens="many", completion_tokens=-1)]),
 )
 def test_a_real_servers_answer_is_the_same_with_and_without_us(
-    servers, route, method, headers, body, status, chunks, raises, reads, usage
+    servers, route, method, headers, body, status, chunks, raises, reads, kind, usage
 ):
     bare, measured, bench = servers
     metadata = SimpleNamespace(request_id=usage, final_usage_info=usage)
     name = b"%d" % len(PLANS)
-    PLANS[name] = SimpleNamespace(status=status, chunks=chunks, raises=raises, reads=reads, metadata=metadata)
+    echoes = any(key == b"x-request-id" for key, _ in headers)
+    PLANS[name] = SimpleNamespace(
+        status=status, chunks=chunks, raises=raises, reads=reads, metadata=metadata, type=kind, echoes=echoes
+    )
     lines = [b"%s %s?%s HTTP/1.1" % (method, route, name), b"host: test", b"connection: close"]
     lines += [b"content-length: %d" % len(body), *(key + b": " + value for key, value in headers)]
     request = b"\r\n".join(lines) + b"\r\n\r\n" + body
@@ -322,7 +343,7 @@ def test_a_real_servers_answer_is_the_same_with_and_without_us(
 def test_a_client_that_sends_nothing_or_half_leaves_the_server_as_it_was(servers, sent):
     _, measured, bench = servers
     PLANS[b"still"] = PLANS[b"after"] = SimpleNamespace(
-        status=200, chunks=[b"whole"], raises=False, reads=True, metadata=None
+        status=200, chunks=[b"whole"], raises=False, reads=True, metadata=None, type=b"text/plain", echoes=False
     )
     exchange(measured, sent, wait=False)
     after = b"POST /v1/chat/completions?after HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}"
@@ -332,7 +353,7 @@ def test_a_client_that_sends_nothing_or_half_leaves_the_server_as_it_was(servers
 
 def test_a_huge_body_is_neither_kept_nor_parsed():
     bench = exporter_for_tests()
-    reader = http_half.BodyReader()
+    reader = request_body.BodyReader()
     parts = [b'{"model": "base", "stream": true, "messages": "', *[b"x" * 65536] * 400, b'", "user": "ann"}']
     tracemalloc.start()
     for part in parts:
@@ -341,14 +362,14 @@ def test_a_huge_body_is_neither_kept_nor_parsed():
     tracemalloc.stop()
     asked = reader.read()
     assert (asked.model, asked.stream, asked.user) == ("base", True, "ann")
-    assert peak < 2 * http_half.BODY_LIMIT_BYTES
+    assert peak < 2 * request_body.BODY_LIMIT_BYTES
     assert bench.exporter.faults_count == 0
 
 
 @given(st.binary(max_size=600_000 // 1000), st.lists(st.integers(1, 200), max_size=5), st.integers(1, 300))
 def test_a_body_reads_alike_however_it_is_cut(body, cuts, limit):
     def read(parts):
-        reader = http_half.BodyReader()
+        reader = request_body.BodyReader()
         for part in parts:
             reader.add(part)
         return reader.read()

@@ -174,6 +174,57 @@ def test_a_whole_answer_is_looked_at_while_it_runs_where_that_is_all_there_is(ve
     assert row[semconv.OUTPUT_TOKENS] == 4 and row[semconv.QUEUE] == pytest.approx(0.1)
 
 
+def test_a_whole_answer_is_not_looked_at_where_the_plugin_says_all_that_is_looked_for(version):
+    _, engine, app = served(version)
+    asyncio.run(post(app, body=CHAT))
+    looks = []
+
+    class Watched(OldVllm):
+        async def _answer(self, asked, states, send):
+            await asyncio.sleep(0.03)
+            await super()._answer(asked, states, send)
+
+    class States(dict):
+        def __bool__(self):
+            looks.append(1)
+            return len(self) > 0
+
+    engine.__class__ = Watched
+    engine.processor.request_states = States(engine.processor.request_states)
+    asyncio.run(post(app, body=WHOLE))
+    assert bool(looks) == ("engine_times" in version.lacking)
+
+
+@pytest.mark.parametrize("first", ["/pooling", "/v1/chat/completions"])
+def test_a_request_of_which_vllm_leaves_nothing_does_not_make_the_others_degraded(version, first):
+    class Silent(OldVllm):
+        async def _answer(self, asked, states, send):
+            if self.silent:
+                del self.scopes[-1]["state"]["request_metadata"]
+            await super()._answer(asked, states, send)
+
+    bench, engine, app = served(version)
+    engine.__class__, engine.silent = Silent, True
+    asyncio.run(post(app, first, CHAT))
+    engine.silent = False
+    asyncio.run(post(app, body=CHAT))
+    assert [row.get(semconv.DEGRADED, ()) for row in bench.rows] == [version.lacking] * 2
+
+
+def test_a_version_without_usage_is_told_by_the_first_request_that_shows_it(version):
+    class NoUsage(OldVllm):
+        async def _answer(self, asked, states, send):
+            self.scopes[-1]["state"]["request_metadata"] = self.left
+            await super()._answer(asked, states, send)
+
+    bench, engine, app = served(version)
+    engine.__class__ = NoUsage
+    for engine.left in (None, SimpleNamespace(request_id="x"), None):
+        asyncio.run(post(app, body=CHAT))
+    told = ["usage" in row.get(semconv.DEGRADED, ()) for row in bench.rows]
+    assert told == [False, True, True]
+
+
 def test_rows_without_an_id_fill_no_memory():
     rows = FinishedRows()
     for _ in range(10_000):

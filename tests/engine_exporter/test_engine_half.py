@@ -7,6 +7,7 @@ import pytest
 
 from engine_exporter import engine_half
 from engine_exporter.engine_half import (
+    KEEP_SECONDS,
     EngineFacts,
     FinishedRows,
     GeneratedSequence,
@@ -15,6 +16,7 @@ from engine_exporter.engine_half import (
     of_live,
     unite,
 )
+from engine_exporter.testing import Clock
 from engine_exporter.vllm_stats import FleetmeterStatLogger
 
 ID = "0af7651916cd43dd8448eb211c80319c"
@@ -54,6 +56,17 @@ def test_rows_nobody_asks_for_go_oldest_first_and_are_counted():
     assert len(rows) == 2
     assert rows.unclaimed_count == 3
     assert rows.take(f"{4:032x}") and not rows.take(f"{0:032x}")
+
+
+def test_rows_nobody_asked_for_in_an_hour_go_and_are_counted():
+    clock = Clock()
+    rows = FinishedRows(now=clock)
+    for number in range(3):
+        rows.put(SimpleNamespace(request_id=f"chatcmpl-{number:032x}"))
+        clock.pass_(KEEP_SECONDS / 2 + 1)
+    rows.put(SimpleNamespace(request_id=f"chatcmpl-{3:032x}"))
+    assert (len(rows), rows.unclaimed_count) == (2, 2)
+    assert rows.take(f"{2:032x}") and not rows.take(f"{1:032x}")
 
 
 def test_a_field_that_a_version_lacks_is_unknown_not_zero():

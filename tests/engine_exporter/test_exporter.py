@@ -87,9 +87,10 @@ def test_the_engines_metrics_page_tells_what_was_seen_and_lost():
     bench.queue.overflow_count, bench.queue.offered_count = 3, 0
     bench.exporter.outcomes["rejected"] += 2
     bench.exporter.degraded = ("usage",)
+    bench.exporter.finished.unclaimed_count = 6
 
     class Numbers:
-        overflow_count, failed_count, sent_count, queued_count = 3, 1, 40, 2
+        overflow_count, failed_count, sent_count, queued_count, late_count = 3, 1, 40, 2, 5
 
     bench.exporter.queue = Numbers()
     registry = CollectorRegistry()
@@ -100,6 +101,8 @@ def test_the_engines_metrics_page_tells_what_was_seen_and_lost():
         'infer_exporter_requests_total{outcome="engine_dead"} 0.0',
         'infer_exporter_dropped_total{reason="queue_full"} 3.0',
         'infer_exporter_dropped_total{reason="not_accepted"} 1.0',
+        'infer_exporter_dropped_total{reason="closed"} 5.0',
+        "infer_exporter_unclaimed_total 6.0",
         "infer_exporter_sent_total 40.0",
         "infer_exporter_queued 2.0",
         'infer_exporter_faults_total{half="http"} 0.0',

@@ -127,6 +127,14 @@ def test_closing_sends_what_is_left(queue_to):
     assert len(kept.spans) == 1
 
 
+def test_what_comes_after_the_end_is_counted_as_lost(queue_to, caplog):
+    queue = queue_to(KeptSpans())
+    queue.close(5)
+    assert not queue.offer(span())
+    assert (queue.late_count, queue.dropped_count, queue.queued_count) == (1, 1, 0)
+    assert "1 after the end" in caplog.text
+
+
 def test_an_error_is_the_status_of_the_span():
     failed = request_span("chat", 7, 1, None, Resource({}), {}, 0, 10, "engine_dead")
     assert failed.status.description == "engine_dead" and not failed.status.is_ok

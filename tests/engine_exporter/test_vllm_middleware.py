@@ -9,7 +9,8 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
 from engine_exporter import semconv
 from engine_exporter.api_keys import add_key
-from engine_exporter.http_half import Asked, WireError, read_body, read_error
+from engine_exporter.http_half import WireError, read_error
+from engine_exporter.request_body import Asked, read_body
 from engine_exporter.testing import CACHED_TOKENS, PROMPT_TOKENS, FakeVllm, Reply, exporter_for_tests, post
 from engine_exporter.vllm_middleware import FleetmeterMiddleware
 
