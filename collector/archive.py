@@ -13,17 +13,29 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
+import numpy as np
 
 from collector.archive_places import Place, checksum_of, place_of
-from collector.archive_views import ArchivedFile, build_views, column_types, horizons, live_files, quoted
+from collector.archive_views import (
+    ArchivedFile,
+    build_views,
+    column_types,
+    files_sql,
+    horizons,
+    live_files,
+    quoted,
+)
 from collector.errors import RetryableError
+from collector.keyed_inserts import hashes_of, time_in_key
+from collector.seen_keys import Hashes
 from collector.table_contracts import BOOKKEEPING, TableContract, table_contracts, time_column_of
 
 log = logging.getLogger(__name__)
@@ -31,6 +43,8 @@ log = logging.getLogger(__name__)
 GRACE_SECONDS = 600
 """How long a dropped file stays for queries under way."""
 ROW_GROUP_ROWS = 122_880
+ROLLUPS = ("settled_request_hours", "settled_request_sketches", "stale_hours")
+"""What goes with the requests of a day."""
 TRIES = 3
 """How often a day is written anew because rows of it came in meanwhile."""
 
@@ -46,6 +60,8 @@ class Archive:
         writing: held by whoever changes the large tables.
         clock: the time now, naive UTC.
         new_name: gives a name that no file has.
+        departed: called under `writing` with the hashes of the keys that a commit took out of a table without a time in
+            its key.
         at_step: called with the name of each step when it is done; tests kill the process there.
     """
 
@@ -55,6 +71,7 @@ class Archive:
     writing: threading.Lock
     clock: Callable[[], datetime]
     new_name: Callable[[], str] = lambda: uuid.uuid4().hex[:16]
+    departed: Callable[[str, Hashes], None] = lambda table, hashes: None
     at_step: Callable[[str], None] = lambda step: None
     files: list[ArchivedFile] = field(default_factory=list)
     """The live files."""
@@ -81,6 +98,12 @@ class Archive:
     def horizon(self, table: str) -> datetime | None:
         """Return the end of the newest archived day of a table; rows before it may be there already."""
         return self._horizons.get(table)
+
+    def rows_of_days(self, table: str, days: Iterable[date]) -> str | None:
+        """Return a SELECT of a table's archived rows of some days; None where none of them is archived."""
+        wanted = set(days)
+        files = [file for file in self.files if file.table == table and file.day in wanted]
+        return files_sql(table_contracts()[table], files, self.places) if files else None
 
     def days_before(self, table: str, before: date) -> list[tuple[date, int]]:
         """Return the days of the table itself that are over before a day, and their rows."""
@@ -128,6 +151,7 @@ class Archive:
             rows_count,
         )
         with self.writing, self._transaction() as cursor:
+            leaving = key_hashes(cursor, contract, f"main.{of_day(contract)}", day_range(day))
             deleted = cursor.execute(f"DELETE FROM main.{of_day(contract)}", day_range(day)).fetchall()[0][0]
             if deleted != hot_count:
                 cursor.execute("ROLLBACK").fetchall()
@@ -146,6 +170,7 @@ class Archive:
                 self._drop(cursor, earlier)
                 self.at_step("replaced")
                 self._commit(cursor, [file for file in self.files if file not in earlier] + [new])
+                self.departed(table, leaving)
         if deleted != hot_count:
             self._forget(path, self.place.address or "")
             return None
@@ -156,20 +181,34 @@ class Archive:
         """Drop all days of a table before a day, archived or not; return the rows dropped."""
         contract = table_contracts()[table]
         gone = [file for file in self.files if file.table == table and file.day < before]
-        clock = time_column_of(contract)
+        if not gone and not self._has_rows_before(table, before):
+            return 0
+        old = f'main."{table}" WHERE "{time_column_of(contract)}" < $before'
         with self.writing, self._transaction() as cursor:
-            sql = f'DELETE FROM main."{table}" WHERE "{clock}" < $before'
-            deleted = int(cursor.execute(sql, {"before": before}).fetchall()[0][0])
-            if table == "requests":
-                for rollup in ("settled_request_hours", "settled_request_sketches", "stale_hours"):
-                    cursor.execute(f"DELETE FROM {rollup} WHERE hour_at < $before", {"before": before}).fetchall()
+            leaving = key_hashes(cursor, contract, old, {"before": before})
+            deleted = int(cursor.execute(f"DELETE FROM {old}", {"before": before}).fetchall()[0][0])
+            for rollup in ROLLUPS if table == "requests" else ():
+                cursor.execute(f"DELETE FROM {rollup} WHERE hour_at < $before", {"before": before}).fetchall()
             self._drop(cursor, gone)
             self.at_step("expired")
             self._commit(cursor, [file for file in self.files if file not in gone])
+            self.departed(table, leaving)
         self.at_step("committed")
         if dropped := deleted + sum(file.rows_count for file in gone):
             log.info("days_expired", extra={"table": table, "before": str(before), "rows": dropped})
         return dropped
+
+    def _has_rows_before(self, table: str, before: date) -> bool:
+        """Tell whether a table itself, or its rollups, have anything of before a day; zone maps answer it mostly."""
+        clock = time_column_of(table_contracts()[table])
+        places = [(table, clock), *((rollup, "hour_at") for rollup in ROLLUPS if table == "requests")]
+        with self._cursor() as cursor:
+            return any(
+                cursor.execute(
+                    f'SELECT 1 FROM main."{name}" WHERE "{at}" < $before LIMIT 1', {"before": before}
+                ).fetchall()
+                for name, at in places
+            )
 
     def tidy(self, *, grace_seconds: float = GRACE_SECONDS) -> int:
         """Delete files that nothing reads: what a crash left half written, and dropped ones after a grace.
@@ -292,6 +331,13 @@ def day_range(day: date) -> dict[str, datetime]:
     """Return the first moment of a day and that of the next."""
     first = datetime(day.year, day.month, day.day)
     return {"first": first, "last": first + timedelta(days=1)}
+
+
+def key_hashes(
+    cursor: duckdb.DuckDBPyConnection, contract: TableContract, rows: str, parameters: Mapping[str, Any]
+) -> Hashes:
+    """Return the hashes of some rows' keys, where such hashes are remembered: of a key without a time."""
+    return np.zeros(0, np.uint64) if time_in_key(contract) else hashes_of(cursor, contract, rows, parameters)
 
 
 def named(column: str) -> str:

@@ -107,9 +107,15 @@ def spanning_sql(
     contract: TableContract, files: Sequence[ArchivedFile], places: Mapping[str, Place], tables: str
 ) -> str:
     """Return the SELECT over a table and its files: the table's columns, null where a file is older than the column."""
-    types = column_types(contract)
-    branches = ["SELECT " + ", ".join(f'"{name}"' for name in types) + f' FROM {tables}."{contract.name}"']
-    clock = time_column_of(contract)
+    columns = ", ".join(f'"{name}"' for name in column_types(contract))
+    itself = f'SELECT {columns} FROM {tables}."{contract.name}"'
+    return f"{itself}\nUNION ALL {files_sql(contract, files, places)}" if files else itself
+
+
+def files_sql(contract: TableContract, files: Sequence[ArchivedFile], places: Mapping[str, Place]) -> str:
+    """Return the SELECT of the rows of some files of one table, at least one."""
+    types, clock = column_types(contract), time_column_of(contract)
+    branches = []
     for (month, place, columns), of_branch in groupby(sorted(files, key=branch_order), key=lambda file: file.branch):
         listed = ", ".join(quoted(places[place].address_of(file.path)) for file in of_branch)
         chosen = ", ".join(

@@ -75,9 +75,11 @@ class Rollups:
 
     def forget_before(self, before: date) -> None:
         """Forget the marks of days whose requests and rollups were dropped."""
-        with self.writing:
-            for hour in [hour for hour in self._stale if hour.date() < before]:
-                del self._stale[hour]
+        gone = [hour for hour in list(self._stale) if hour.date() < before]
+        if gone:
+            with self.writing:
+                for hour in gone:
+                    self._stale.pop(hour, None)
 
     def unsettle(self) -> None:
         """Mark every hour stale, so that all are computed anew."""

@@ -36,6 +36,13 @@ class SeenKeys:
         if len(new):
             self._runs.append(new)
 
+    def discard(self, gone: Hashes) -> None:
+        """Take hashes out again; where two keys share one, neither is remembered any more."""
+        gone = np.unique(gone)
+        if len(gone):
+            kept = (run[~found_in(gone, run)] for run in self._runs)
+            self._runs = [run for run in kept if len(run)]
+
 
 def found_in(run: Hashes, wanted: Hashes) -> npt.NDArray[np.bool_]:
     """Tell of each wanted hash whether the sorted run has it."""

@@ -161,6 +161,7 @@ class FileStore:
             self._connection, Path(path).parent / "archive", archive, self._writing, lambda: naive(self._clock())
         )
         self._inserts = KeyedInserts(self.archive)
+        self.archive.departed = self._inserts.departed
         self.rollups = Rollups(self.cursor, self._writing)
         try:
             self._prepare()
@@ -242,12 +243,15 @@ class FileStore:
                     [progress.segment, progress.offset_bytes],
                 ).fetchall()
             cursor.execute("COMMIT").fetchall()
-        except duckdb.Error as error:
+        except BaseException as error:
             roll_back(cursor)
-            self._inserts.forget()
-            raise translated(error) from error
+            self._inserts.rolled_back()
+            if isinstance(error, duckdb.Error):
+                raise translated(error) from error
+            raise
         finally:
             cursor.close()
+        self._inserts.committed()
         self.rollups.marked(hours)
         return counts
 

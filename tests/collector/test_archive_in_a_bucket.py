@@ -6,6 +6,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from collector.backups import DATABASE
+from collector.errors import RetryableError
 from collector.store import FileStore
 from collector.verification import verify
 from tests.collector.test_archive import DAYS, PER_DAY, requests
@@ -46,6 +47,18 @@ def test_days_in_a_bucket_are_read_kept_apart_and_verified(bucket, tmp_path):
     path = next(file.path for file in store.archive.files)
     filesystem.delete_file(f"days/fleet/{path}")
     assert any("is not there" in finding.said for finding in verify(tmp_path))
+
+
+def test_rows_of_archived_days_wait_while_the_bucket_is_out_of_reach(bucket, tmp_path):
+    address, filesystem = bucket
+    store = FileStore(tmp_path / DATABASE, threads=1, archive=address)
+    store.land({"requests": requests()})
+    store.compact(datetime(2026, 2, 20), archive_after_days=1)
+    filesystem.delete_dir_contents("days/fleet")
+    with pytest.raises(RetryableError, match="make the archive reachable"):
+        store.land({"requests": requests()})
+    assert store.land({"requests": requests([30])}) == {"requests": PER_DAY}
+    store.close()
 
 
 def test_nothing_but_the_archive_of_a_bucket_is_within_reach(bucket, tmp_path):

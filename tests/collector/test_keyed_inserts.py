@@ -109,3 +109,37 @@ def test_the_set_of_hashes_is_a_set(batches):
         seen.add(missing)
         expected |= set(batch)
     assert len(seen) == len(expected)
+
+
+def test_a_failed_batch_is_forgotten_and_no_other(tmp_path):
+    store = FileStore(tmp_path / "f.duckdb", threads=1)
+    store.land({"spans": spans([(1, 1), (1, 2)])})
+    broken = spans([(2, 2)]).set_column(2, "name", pa.nulls(1, pa.string()))
+    seen = store._inserts._seen["spans"]
+    with pytest.raises(PermanentError):
+        store.land_conformed([("spans", spans([(1, 1), (1, 3)])), ("spans", broken)])
+    assert store._inserts._seen["spans"] is seen
+    assert len(seen) == 2
+    assert store.land({"spans": spans([(1, 2), (1, 3), (2, 2)])}) == {"spans": 2}
+    store.close()
+
+
+def test_points_of_a_failed_batch_land_when_they_come_again(tmp_path):
+    store = FileStore(tmp_path / "f.duckdb", threads=1)
+    broken = spans([(2, 2)]).set_column(2, "name", pa.nulls(1, pa.string()))
+    for keys, new in (([(1, 1), (1, 2)], 2), ([(1, 2), (1, 3)], 1)):
+        with pytest.raises(PermanentError):
+            store.land_conformed([("metric_points", points(keys)), ("spans", broken)])
+        assert store.land({"metric_points": points(keys)}) == {"metric_points": new}
+    store.close()
+
+
+@given(st.lists(st.lists(st.integers(0, 300), max_size=60), max_size=8), st.sets(st.integers(0, 300)))
+def test_hashes_that_are_discarded_are_missing_again(batches, gone):
+    seen = SeenKeys()
+    for batch in batches:
+        seen.add(seen.missing(np.array(batch, dtype=np.uint64)))
+    seen.discard(np.array(sorted(gone), dtype=np.uint64))
+    left = {number for batch in batches for number in batch} - gone
+    assert len(seen) == len(left)
+    assert seen.missing(np.arange(301, dtype=np.uint64)).tolist() == sorted(set(range(301)) - left)
