@@ -1,5 +1,7 @@
 """The exporter lives in vLLM's environment: its requirements must fit vLLM's, and its import must stay light."""
 
+import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -61,3 +63,38 @@ def test_the_engines_half_and_the_middleware_import_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
+
+
+UNWANTED = {"numba", "duckdb", "polars", "streamlit", "pyarrow", "pandas", "llvmlite"}
+EXTRAS = re.compile(r"\[.*?\]")
+"""pip takes none in a file of constraints."""
+UNREACHABLE = re.compile(r"from versions: none|Could not fetch URL|connection broken|HTTP error")
+
+
+def installed_beside_vllm(folder):
+    """What pip would install for the exporter in an empty environment where vLLM's requirements hold."""
+    constraints = folder / "constraints.txt"
+    constraints.write_text("".join(f"{EXTRAS.sub('', str(line))}\n" for line in VLLMS if line.url is None))
+    wanted = [f"{one.name}{'[' + ','.join(one.extras) + ']' if one.extras else ''}{one.specifier}" for one in ours()]
+    ran = subprocess.run(
+        [
+            sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-",
+            "--disable-pip-version-check", "--retries", "1", "--only-binary", ":all:", "-c", constraints, *wanted,
+        ],
+        capture_output=True, text=True, cwd=folder,
+    )  # fmt: skip
+    if ran.returncode and UNREACHABLE.search(ran.stderr):
+        pytest.skip(f"no package index to ask: {ran.stderr.strip().splitlines()[-1]}")
+    assert ran.returncode == 0, ran.stderr
+    return {canonicalize_name(one["metadata"]["name"]): one["metadata"] for one in json.loads(ran.stdout)["install"]}
+
+
+@pytest.mark.slow
+def test_pip_resolves_the_exporter_with_vllms_requirements_and_brings_nothing_heavy(tmp_path):
+    found = installed_beside_vllm(tmp_path)
+    assert {"opentelemetry-sdk", "prometheus-client", "nvidia-ml-py", "pyjwt"} <= set(found)
+    assert UNWANTED.isdisjoint(found)
+    for requirement in VLLMS:
+        name = canonicalize_name(requirement.name)
+        if name in found and (requirement.marker is None or requirement.marker.evaluate()):
+            assert Version(found[name]["version"]) in requirement.specifier
