@@ -1,5 +1,6 @@
 """The examples of docs/deploy are what they say: they parse, their settings exist, their tools accept them."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -43,6 +44,13 @@ def test_every_variable_is_a_setting(owner, container):
     assert ours
     _, problems = from_environment(ours)
     assert problems == ()
+
+
+def test_every_file_that_an_example_names_is_there():
+    for file in DEPLOY.iterdir():
+        named = set(re.findall(r"(?<![\w/.-])[a-z][\w-]*\.(?:yaml|yml|service)", file.read_text()))
+        ours = {name for name in named if not name.startswith("keys.")}
+        assert {name for name in ours if not (DEPLOY / name).is_file()} == set(), file.name
 
 
 def test_the_key_file_is_one():
