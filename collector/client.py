@@ -48,10 +48,10 @@ class Client(Protocol):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let Ctrl-C be a KeyboardInterrupt: DuckDB makes a RuntimeError of it."""
+    """Let Ctrl-C be a KeyboardInterrupt: DuckDB makes an error of the query of it, of one class or another."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, PermanentError) as error:
         if str(error) == "Query interrupted":
             raise KeyboardInterrupt from error
         raise

@@ -32,7 +32,7 @@ def test_a_signal_lands_everything_and_ends_it(data_dir, number, code):
         assert any("stopped unlanded_bytes=0" in line for line in collector.lines)
     with running_collector(data_dir) as collector:
         assert collector.value("SELECT count(*) FROM spans") == 49
-        assert any("spool_replayed records=0" in line for line in collector.lines)
+        assert any("spool_left bytes=0" in line for line in collector.lines)
 
 
 @pytest.mark.parametrize("key", ["api-port", "otlp-http-port", "otlp-grpc-port"])
