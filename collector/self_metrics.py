@@ -51,6 +51,12 @@ SELF_METRICS: tuple[SelfMetric, ...] = (
     SelfMetric(
         "fleetmeter_spool_age_seconds", "gauge", (), "Age of the oldest record that is not landed; 0: none waits."
     ),
+    SelfMetric(
+        "fleetmeter_damaged_spool_bytes",
+        "counter",
+        (),
+        "Bytes of the spool that were no whole record at a start: a write that a crash broke off, or damage.",
+    ),
     SelfMetric("fleetmeter_ack_seconds", "histogram", ("door",), "From the whole body to the answer."),
     SelfMetric("fleetmeter_landing_seconds", "histogram", (), "One landing transaction."),
     SelfMetric("fleetmeter_landing_retries", "counter", (), "Landings that failed and are tried again."),
@@ -58,6 +64,12 @@ SELF_METRICS: tuple[SelfMetric, ...] = (
     SelfMetric("fleetmeter_checkpoint_seconds", "histogram", (), "One checkpoint of the database."),
     SelfMetric("fleetmeter_series_collisions", "gauge", (), "Series whose id another series has already."),
     SelfMetric("fleetmeter_upkeep_rounds", "counter", ("result",), "Rounds of upkeep (rollups, archive, retention)."),
+    SelfMetric(
+        "fleetmeter_clock_in_doubt",
+        "gauge",
+        (),
+        "1 while the machine's clock is doubted: nothing is archived or expires.",
+    ),
     SelfMetric("fleetmeter_upkeep_seconds", "histogram", (), "One round of upkeep."),
     SelfMetric("fleetmeter_database_bytes", "gauge", (), "Size of the database and its log, without the archive."),
     SelfMetric("fleetmeter_archived_rows", "gauge", (), "Rows that are read from the archive."),
