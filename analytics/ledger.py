@@ -25,6 +25,7 @@ from analytics.statements import ask
 if TYPE_CHECKING:
     import polars as pl
 
+    from analytics.allocation.kept import KeptSplits
     from analytics.allocation.outages import Outage
     from analytics.allocation.sharing import Rules, Split
     from collector.client import Client
@@ -143,11 +144,13 @@ def split_bill(
     import polars as pl
 
     from analytics.allocation.entries import collected, entries_of, entry_schema, hourly_of
+    from analytics.allocation.kept import kept_of
 
-    def written(split: Split) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def written(split: Split) -> tuple[pl.DataFrame, ...]:
         return entries_of(split, rules.by), hourly_of(split)
 
-    parts = split_hours(client, hours, start, end, rules, written)
+    kept = kept_of(client) if rules.known_at is None else None
+    parts = split_hours(client, hours, start, end, rules, written, kept)
     entries = collected([pl.DataFrame(schema=entry_schema(rules.by)), *(part[0] for part in parts)])
     hourly = pl.concat([part[1] for part in parts]).sort(pl.all()) if parts else pl.DataFrame()
     return entries, hourly
@@ -160,22 +163,33 @@ def split_hours(
     end: datetime,
     rules: Rules,
     keep: Callable[[Split], Kept],
+    kept: KeptSplits | None = None,
 ) -> list[Kept]:
-    """Split billed hours chunk by chunk, a few at once, each within a day; return what `keep` makes of each."""
-    from analytics.allocation.reading import chunks_of
+    """Split billed hours chunk by chunk, a few at once, each within a day; return what `keep` makes of each.
+
+    What was made of a chunk before is taken from `kept`, which one kind of `keep` alone may use.
+    """
+    from analytics.allocation.kept import key_of
+    from analytics.allocation.reading import chunks_of, read_arrivals
     from analytics.allocation.sharing import split_chunk
 
     if start >= end:
         return []
     outages = read_replica_outages(client, start, end, rules.known_at)
-    chunks = chunks_of(client, start, end)
+    arrivals = read_arrivals(client, start, end)
+    chunks = chunks_of(arrivals, start, end)
     bills: list[list[BillHour]] = [[] for _ in chunks]
     index = {chunk.start + k * timedelta(hours=1): i for i, chunk in enumerate(chunks) for k in range(chunk.hours)}
     for hour in hours:
         bills[index[hour.hour_at]].append(hour)
 
     def split(place: int) -> Kept:
-        return keep(split_chunk(client, chunks[place], bills[place], outages, rules))
+        chunk, bill = chunks[place], bills[place]
+
+        def make() -> Kept:
+            return keep(split_chunk(client, chunk, bill, outages, rules))
+
+        return make() if kept is None else kept.take(key_of(chunk, rules, bill, outages, arrivals), make)
 
     with ThreadPoolExecutor(CHUNKS_AT_ONCE) as pool:
         return list(pool.map(split, range(len(chunks))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,6 +44,17 @@ class Chunk:
         return self.start + self.hours * HOUR
 
 
+class Arrivals(NamedTuple):
+    """The requests that arrived in an hour."""
+
+    requests_count: int
+    """How many; of an hour before the range that was asked for, those alone that were under way at its start."""
+    received_sum: int
+    """A sum over their times of receipt: it and the count are other ones once a request has come or gone."""
+    last_end_at: datetime | None
+    """When the last of them ended. Naive UTC."""
+
+
 class Rows(NamedTuple):
     """Requests by column; NaN is an unknown time, -1 an unknown count."""
 
@@ -79,13 +91,19 @@ class Keys(NamedTuple):
     """The team, as a number."""
 
 
-def chunks_of(client: Client, start: datetime, end: datetime) -> list[Chunk]:
+def read_arrivals(client: Client, start: datetime, end: datetime) -> dict[datetime, Arrivals]:
+    """Read by hour how many requests arrived; the last hour of the range whole."""
+    hours = -(-(end - start) // HOUR)
+    rows = ask(client, "cost_requests_hour", start=start, end=start + hours * HOUR).iter_rows()
+    return {hour_at: Arrivals(*rest) for hour_at, *rest in rows}
+
+
+def chunks_of(arrivals: Mapping[datetime, Arrivals], start: datetime, end: datetime) -> list[Chunk]:
     """Cut a range into chunks that are read at once: at most a day, and about ROWS_AT_ONCE requests."""
-    counts = dict(ask(client, "cost_requests_hour", start=start, end=end).iter_rows())
     found: list[Chunk] = []
     at, held = start, ROWS_AT_ONCE + 1
     while at < end:
-        count = int(counts.get(at, 0))
+        count = arrivals[at].requests_count if at in arrivals else 0
         last = found[-1] if found else None
         if last and last.parts == 1 and at.date() == last.start.date() and held + count <= ROWS_AT_ONCE:
             found[-1] = Chunk(last.start, last.hours + 1)

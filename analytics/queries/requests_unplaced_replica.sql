@@ -25,7 +25,7 @@ inventory AS (
     FROM latest
     WHERE NOT withdrawn
 ),
--- Most replicas are there all the time, in rows that adjoin each other: those need no look at single requests.
+-- Most replicas are there all the time, in rows that adjoin each other: their requests need no look one by one.
 islands AS (
     SELECT
         replica,
@@ -44,15 +44,25 @@ always AS (
     HAVING min(valid_from) <= $start::TIMESTAMP
         AND max(valid_to) >= $end::TIMESTAMP
         AND NOT bool_or(coalesce(valid_from > held_to AND valid_from < $end::TIMESTAMP, false))
+),
+answering AS MATERIALIZED (
+    SELECT DISTINCT replica
+    FROM requests
+    WHERE started_at >= $start::TIMESTAMP AND started_at < $end::TIMESTAMP
+),
+doubtful AS (
+    SELECT replica
+    FROM answering
+    WHERE NOT EXISTS (SELECT 1 FROM always WHERE always.replica = answering.replica)
 )
 SELECT
     requests.replica,
     count(*) AS requests_count
-FROM requests
+FROM doubtful
+JOIN requests ON requests.replica IS NOT DISTINCT FROM doubtful.replica
 WHERE requests.started_at >= $start::TIMESTAMP
     AND requests.started_at < $end::TIMESTAMP
     AND ($known_at::TIMESTAMP IS NULL OR requests.received_at IS NULL OR requests.received_at <= $known_at::TIMESTAMP)
-    AND NOT EXISTS (SELECT 1 FROM always WHERE always.replica = requests.replica)
     AND NOT EXISTS (
         SELECT 1
         FROM inventory
