@@ -181,13 +181,11 @@ async def _follow(call: MeasuredCall, work: asyncio.Future[Any]) -> None:
             call.look()
             await asyncio.wait([work], timeout=_FOLLOW_STEP_SECONDS)
         call.http.ended_at = call.exporter.monotonic()
-        status = call.front_end.background_status()
+        status, http = call.front_end.background_status(), call.http
         if work.cancelled() or status == "cancelled":
-            call.http.completed, call.http.disconnected = False, True
-        elif work.exception() is not None:
-            call.http.raised = type(work.exception()).__name__
-        elif status == "failed":
-            call.http.raised = status
+            http.completed, http.disconnected = False, True
+        elif work.exception() is not None or status == "failed":
+            http.completed, http.raised = False, type(work.exception()).__name__ if work.exception() else status
         call.finish()
     except Exception:  # noqa: BLE001 - never into the engine
         _fault(call.exporter)

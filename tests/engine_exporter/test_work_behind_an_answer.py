@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from engine_exporter import semconv
+from engine_exporter import semconv, vllm_middleware
 from engine_exporter.testing import PROMPT_TOKENS, FakeVllm, Reply, exporter_for_tests, post
 from engine_exporter.vllm_middleware import FleetmeterMiddleware
 
@@ -43,9 +43,11 @@ class Promising(FakeVllm):
             states = self._add(f"{name}_{turn}")
             self._step(states)
             await self.go_on.wait()
+            for _ in range(20):
+                await asyncio.sleep(0)
             self.bench.clock.pass_(2.0)
             self._step(states)
-            if self.fails is not None:
+            if self.fails is not None and turn == self.turns - 1:
                 self._abort(states)
                 self.stored[name] = SimpleNamespace(status="failed")
                 self.fails()
@@ -99,10 +101,11 @@ def test_a_promised_response_that_is_cancelled_is_charged_for_what_was_made():
 
 
 @pytest.mark.parametrize(("fails", "kind"), [(lambda: None, "failed"), (lambda: 1 / 0, "ZeroDivisionError")])
-def test_a_promised_response_whose_work_fails_is_an_error(fails, kind):
-    bench = promised(let_go_on, fails=fails)
+def test_a_promised_response_whose_work_fails_is_an_error_and_charged_for_all_turns(fails, kind, monkeypatch):
+    monkeypatch.setattr(vllm_middleware, "_FOLLOW_STEP_SECONDS", 0)
+    bench = promised(let_go_on, fails=fails, turns=2)
     assert (bench.row[semconv.OUTCOME], bench.row[semconv.ERROR_TYPE]) == ("error", kind)
-    assert bench.row[semconv.OUTPUT_TOKENS] == 2
+    assert bench.row[semconv.OUTPUT_TOKENS] == 4
 
 
 def test_rows_that_are_still_to_come_are_made_when_the_server_ends():
