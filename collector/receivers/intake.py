@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from collector.bodies import decode_record_body
 from collector.decoded import Decoded
@@ -22,6 +24,12 @@ from collector.trace_decoding import TraceDecoding
 
 INLINE_BYTES = 4096
 """Smaller bodies are decoded on the event loop: a change of thread costs more than they do."""
+INLINE_ENCODINGS = ("identity", "snappy")
+"""Those in which a small body is not a large one that is packed: gzip may pack a thousandfold."""
+Made = TypeVar("Made")
+Told = Callable[[Decoded | CollectorError], None]
+"""Called once a body is durable, with its rows, or with why it is not."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +49,17 @@ class Accepted:
 
 
 class Answers:
-    """Brings answers from other threads to those who wait on the event loop: one wake-up for all that are there."""
+    """Brings answers from other threads to the event loop: one wake-up for all that are there."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._lock = threading.Lock()
-        self._pending: list[tuple[asyncio.Future[Any], Any]] = []
+        self._pending: list[tuple[Told, Decoded | CollectorError]] = []
 
-    def tell(self, waiting: asyncio.Future[Any], answer: Any) -> None:
-        """Answer from any thread; an exception is raised where it is waited for."""
+    def tell(self, told: Told, answer: Decoded | CollectorError) -> None:
+        """Answer from any thread; `told` is called on the loop."""
         with self._lock:
-            self._pending.append((waiting, answer))
+            self._pending.append((told, answer))
             if len(self._pending) > 1:
                 return
         self._loop.call_soon_threadsafe(self._deliver)
@@ -59,13 +67,21 @@ class Answers:
     def _deliver(self) -> None:
         with self._lock:
             pending, self._pending = self._pending, []
-        for waiting, answer in pending:
-            if waiting.done():
-                continue
-            if isinstance(answer, BaseException):
-                waiting.set_exception(answer)
-            else:
-                waiting.set_result(answer)
+        for told, answer in pending:
+            try:
+                told(answer)
+            except Exception:
+                log.exception("answer_not_given")
+
+
+def settle(waiting: asyncio.Future[Decoded], answer: Decoded | CollectorError) -> None:
+    """End a future with an answer, unless nobody waits for it any more."""
+    if waiting.done():
+        return
+    if isinstance(answer, CollectorError):
+        waiting.set_exception(answer)
+    else:
+        waiting.set_result(answer)
 
 
 class Intake:
@@ -125,43 +141,62 @@ class Intake:
             PermanentError: it is not what its kind says; nothing was kept.
             RetryableError: the spool is full, the disk failed or the collector is stopping; nothing was kept.
         """
-        record = Record(kind, encoding, int(self._clock() * 1e6), dict(meta) if meta else {}, body)
+        record = self._record(kind, encoding, body, meta)
         landed: Future[int] | None = None
         with Hold(self.room) as hold:
             if not held:
                 hold.take(len(body))
             if kind == "traces":
-                decoded = await self._decode_and_keep(record)
+                waiting: asyncio.Future[Decoded] = asyncio.get_running_loop().create_future()
+                self._put_traces(record, partial(settle, waiting))
+                decoded = await waiting
             else:
                 decoded = await self._decode(record)
                 if wait_for_landing and decoded.rows_count:
                     landed = uncancellable_future()
                 if decoded.rows_count or decoded.rejected:
                     await asyncio.wrap_future(self._spool.append(record, Handed(decoded, landed)))
-        self._metrics.count("fleetmeter_accepted_items", decoded.accepted_count, kind=kind)
-        if decoded.rejected:
-            self._metrics.count("fleetmeter_rejected_items", len(decoded.rejected), kind=kind)
+        self._count(kind, decoded)
         landed_count: int | None = 0 if wait_for_landing else None
         if landed is not None:
             landed_count = await asyncio.wrap_future(landed)
         return Accepted(decoded.accepted_count, len(decoded.rejected), decoded.message, landed_count, decoded.written)
 
-    async def _decode_and_keep(self, record: Record) -> Decoded:
+    def _record(self, kind: str, encoding: str, body: bytes, meta: Mapping[str, Any] | None = None) -> Record:
+        return Record(kind, encoding, int(self._clock() * 1e6), dict(meta) if meta else {}, body)
+
+    def _count(self, kind: str, decoded: Decoded) -> None:
+        self._metrics.count("fleetmeter_accepted_items", decoded.accepted_count, kind=kind)
+        if decoded.rejected:
+            self._metrics.count("fleetmeter_rejected_items", len(decoded.rejected), kind=kind)
+
+    def put_traces(self, body: bytes, encoding: str, told: Told) -> None:
+        """Take one body of traces from the event loop; `told` is called there once it is durable, or is refused.
+
+        Raises:
+            RetryableError: the collector is stopping; `told` is not called.
+        """
+
+        def counted(answer: Decoded | CollectorError) -> None:
+            if isinstance(answer, Decoded):
+                self._count("traces", answer)
+            told(answer)
+
+        self._put_traces(self._record("traces", encoding, body), counted)
+
+    def _put_traces(self, record: Record, told: Told) -> None:
         """Decode traces and make them durable: from thread to thread, without coming back here in between."""
-        loop = asyncio.get_running_loop()
         if self._answers is None:
-            self._answers = Answers(loop)
-        answers, waiting = self._answers, loop.create_future()
+            self._answers = Answers(asyncio.get_running_loop())
+        answers = self._answers
 
         def decoded_as(answer: Decoded | CollectorError) -> None:
             if isinstance(answer, CollectorError) or not (answer.rows_count or answer.rejected):
-                answers.tell(waiting, answer)
+                answers.tell(told, answer)
             else:
-                self._keep(record, answer, lambda told: answers.tell(waiting, answer if told is None else told))
+                self._keep(record, answer, lambda failed: answers.tell(told, answer if failed is None else failed))
 
         self._traces.put(record, decoded_as)
-        answer: Decoded = await waiting
-        return answer
 
     def _keep(self, record: Record, decoded: Decoded, told: Callable[[RetryableError | None], None]) -> None:
         try:
@@ -172,7 +207,12 @@ class Intake:
             told(error)
 
     async def _decode(self, record: Record) -> Decoded:
-        if len(record.body) <= INLINE_BYTES:
-            return decode_record_body(record, self.max_body_bytes)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, decode_record_body, record, self.max_body_bytes)
+        return await self.beside_the_loop(
+            record.body, record.encoding, lambda _: decode_record_body(record, self.max_body_bytes)
+        )
+
+    async def beside_the_loop(self, body: bytes, encoding: str, work: Callable[[bytes], Made]) -> Made:
+        """Work on a body: in a thread where it may be large, so that nobody else waits for it."""
+        if len(body) <= INLINE_BYTES and encoding in INLINE_ENCODINGS:
+            return work(body)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work, body)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 from collector.bodies import decompressed
 from collector.content_encodings import ENCODINGS, OTHERS
@@ -20,14 +23,8 @@ from collector.receivers.http_messages import (
     send_answer,
 )
 from collector.receivers.intake import Accepted, Intake
-from collector.receivers.otlp_messages import (
-    SIGNALS,
-    Signal,
-    encoded,
-    failure,
-    protobuf_of_json,
-    success,
-)
+from collector.receivers.otlp_json import protobuf_of_json
+from collector.receivers.otlp_messages import SIGNALS, Signal, encoded, failure, success
 from collector.receivers.room import Hold
 from collector.self_metrics import SelfMetrics
 from collector.tokens import ForbiddenError, Tokens, UnknownTokenError
@@ -39,6 +36,15 @@ DOOR = "otlp_http"
 
 class UnsupportedTypeError(PermanentError):
     """A content type that OTLP does not have."""
+
+
+class Answer(NamedTuple):
+    """One whole answer."""
+
+    status: int
+    body: bytes
+    content_type: bytes = PROTOBUF.encode()
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +68,16 @@ class OtlpHttp:
         as_json = media_type(headers) == JSON
         started = time.perf_counter()
         try:
-            answer = await self._accept(signal, scope, headers, receive)
+            accepted = await self._accept(signal, scope, headers, receive)
         except Disconnected:
             return
         except CollectorError as error:
-            await self._refuse(send, error, as_json)
+            refused = self.refused(error, as_json)
+            await send_answer(send, refused.status, refused.body, refused.content_type, refused.headers)
             return
         # A plain yes is an empty message.
-        plain_yes = not as_json and not answer.rejected_count
-        body = b"" if plain_yes else encoded(success(signal, answer.rejected_count, answer.message), as_json)
+        plain_yes = not as_json and not accepted.rejected_count
+        body = b"" if plain_yes else encoded(success(signal, accepted.rejected_count, accepted.message), as_json)
         await send_answer(send, 200, body, (JSON if as_json else PROTOBUF).encode())
         self.metrics.observe("fleetmeter_ack_seconds", time.perf_counter() - started, door=DOOR)
 
@@ -90,12 +97,18 @@ class OtlpHttp:
             self.metrics.count("fleetmeter_received_bodies", door=DOOR)
             self.metrics.count("fleetmeter_received_bytes", len(body), door=DOOR)
             if media == JSON:
-                body = protobuf_of_json(signal, decompressed(body, encoding, self.intake.max_body_bytes))
+                received = body
+                body = await self.intake.beside_the_loop(received, encoding, partial(self._plain, signal, encoding))
+                hold.take(max(0, len(body) - len(received)))
                 encoding = "identity"
             return await self.intake.accept(signal.kind, body, encoding=encoding, held=True)
 
-    async def _refuse(self, send: Send, error: CollectorError, as_json: bool) -> None:
-        status = status_of(error)
+    def _plain(self, signal: Signal, encoding: str, body: bytes) -> bytes:
+        return protobuf_of_json(signal, decompressed(body, encoding, self.intake.max_body_bytes))
+
+    def refused(self, error: BaseException, as_json: bool = False) -> Answer:
+        """Count a refusal, and return its answer; an error that is none of ours is a 500."""
+        status = status_of(error) if isinstance(error, CollectorError) else 500
         self.metrics.count("fleetmeter_refused_bodies", door=DOOR, status=str(status))
         headers = []
         if status == 503:
@@ -108,8 +121,10 @@ class OtlpHttp:
             headers.append((b"allow", b"POST"))
         if status == 413:
             headers.append((b"connection", b"close"))
-        body = encoded(failure(status, str(error)), as_json)
-        await send_answer(send, status, body, (JSON if as_json else PROTOBUF).encode(), headers)
+        message = str(error) if isinstance(error, CollectorError) else "the collector failed; its log says how"
+        return Answer(
+            status, encoded(failure(status, message), as_json), (JSON if as_json else PROTOBUF).encode(), headers
+        )
 
 
 class MethodError(PermanentError):

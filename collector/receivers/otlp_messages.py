@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from dataclasses import dataclass
-from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
@@ -13,8 +10,6 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as logs
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as traces
-
-from collector.errors import PermanentError
 
 RPC_CODES = {400: 3, 401: 16, 404: 5, 405: 12, 408: 1, 413: 3, 415: 3, 429: 8, 500: 13, 503: 14}
 """HTTP status -> google.rpc.Code."""
@@ -42,8 +37,6 @@ SIGNALS = {
     "logs": Signal("logs", logs.ExportLogsServiceRequest, logs.ExportLogsServiceResponse, "rejected_log_records"),
 }
 
-ID_KEYS = frozenset({"traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id"})
-
 
 def success(signal: Signal, rejected_count: int, message: str) -> Message:
     """Return the answer to an accepted body; partial success where some of it became no row."""
@@ -63,43 +56,3 @@ def failure(status: int, message: str) -> Message:
 def encoded(message: Message, as_json: bool = False) -> bytes:
     """Write an answer in the client's format."""
     return bytes(json_format.MessageToJson(message, indent=None).encode() if as_json else message.SerializeToString())
-
-
-def protobuf_of_json(signal: Signal, body: bytes) -> bytes:
-    """Turn an OTLP/JSON body into the protobuf one (ids are hex in OTLP/JSON, unlike in protobuf's own JSON).
-
-    Raises:
-        PermanentError: it is no such JSON.
-    """
-    try:
-        tree = json.loads(body)
-        if not isinstance(tree, dict):
-            raise ValueError("the top is no object")
-        hex_ids_to_base64(tree)
-        message = json_format.ParseDict(tree, signal.request(), ignore_unknown_fields=True)
-    except (ValueError, TypeError, json_format.ParseError, RecursionError) as error:
-        raise PermanentError(f"the body is not OTLP/JSON of {signal.kind}: {error}") from error
-    return bytes(message.SerializeToString())
-
-
-def hex_ids_to_base64(tree: Any) -> None:
-    """Rewrite the ids of a parsed OTLP/JSON body in place; one that is no hex becomes empty and is rejected."""
-    pending = [tree]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, list):
-            pending.extend(node)
-        elif isinstance(node, dict):
-            for key, value in node.items():
-                if key in ID_KEYS and isinstance(value, str):
-                    node[key] = base64.b64encode(bytes_of_hex(value)).decode()
-                else:
-                    pending.append(value)
-
-
-def bytes_of_hex(text: str) -> bytes:
-    """Return the bytes, or none where the text is no hex."""
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        return b""

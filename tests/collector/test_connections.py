@@ -160,11 +160,10 @@ def test_a_body_that_trickles_is_cut_and_the_room_for_it_is_free_again():
 def test_a_body_that_comes_at_a_fair_rate_may_take_its_time_but_not_for_ever():
     async def story(server):
         reader, writer = await server.connect(HEAD % MOST)
-        came = 0
-        for _ in range(int(BODY_SECONDS)):
+        for second in range(int(BODY_SECONDS)):
             writer.write(b"a" * BODY_BYTES_PER_SECOND)
-            came += BODY_BYTES_PER_SECOND
-            await server.until(lambda: server.room.held_bytes == came)
+            came = (second + 1) * BODY_BYTES_PER_SECOND
+            await server.until(lambda came=came: server.room.held_bytes == came)
             assert server.pass_time(1) == 0
         assert server.pass_time(1) == 1
         assert (await answer_of(reader))[0] == 408
