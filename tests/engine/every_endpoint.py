@@ -43,6 +43,26 @@ def generating(between_seconds: float = 0.35) -> list[Ask]:
     return laid_out(asks, between_seconds)
 
 
+def identified(token: str, at_seconds: float = 8.0) -> list[Ask]:
+    """Requests whose team a gateway's header or a token names, sent with a key of another; and choices broken off."""
+    chat = {"model": MODEL, "max_tokens": 6, "ignore_eos": True, "messages": HELLO}
+    many = {**chat, **USAGE, "messages": BRIEF, "n": 3, "max_tokens": 600}
+    key = KEYS["evals"]
+    return [
+        Ask(at_seconds, "evals", "gateway", CHAT, chat, key, headers={"x-team": "gateway"}, charged="gateway"),
+        Ask(at_seconds + 0.3, "evals", "token", CHAT, chat, key, headers={"x-token": token}, charged="token"),
+        Ask(at_seconds + 0.6, "evals", "choices leaver", CHAT, many, key, leave_after_chunks=30, charged="evals"),
+    ]
+
+
+def promised(at_seconds: float = 9.5) -> list[Ask]:
+    """A response that is made after it was promised; only the process that promised it can be asked for it."""
+    body = {"model": MODEL, "max_output_tokens": 9, "input": "hello there", "background": True, "store": True}
+    return [
+        Ask(at_seconds, "evals", "promised", RESPONSES, body, KEYS["evals"], headers={"x-request-id": "evals-promised"})
+    ]
+
+
 def pooling(model: str = MODEL, between_seconds: float = 0.2) -> list[Ask]:
     """What a server that makes vectors answers."""
     texts = ["hello there", "how does a prefix cache work", LONG_PROMPT]

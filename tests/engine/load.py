@@ -52,6 +52,8 @@ class Ask:
     leave_after_seconds: float | None = None
     traced: bool = False
     headers: dict = field(default_factory=dict)
+    charged: str | None = None
+    """The team that it is charged to, where that is not its key's."""
 
 
 @dataclass
@@ -233,7 +235,11 @@ class Clients:
             return Seen(ask, "client_disconnect")
         seen = Seen(ask, "ok" if response.status_code == 200 else "rejected", response.status_code)
         if response.status_code == 200:
-            take_usage(seen, response.json().get("usage") or {})
+            told = response.json()
+            while told.get("status") in ("queued", "in_progress"):  # promised, not answered
+                await asyncio.sleep(0.2)
+                told = (await client.get(f"{ask.path}/{told['id']}", headers=headers)).raise_for_status().json()
+            take_usage(seen, told.get("usage") or {})
         return seen
 
     async def stream(self, client: httpx.AsyncClient, ask: Ask, headers: dict) -> Seen:

@@ -7,22 +7,26 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
-from every_endpoint import generating
-from load import COMPLETIONS, KEYS, MODEL, TEAMS, Ask, Clients, plan
-from serving import collector, free_port, vllm_server
+from every_endpoint import generating, identified, promised
+from identities import IDENTITY, key_pair, token_of
+from load import KEYS, MODEL, TEAMS, Clients, plan
+from page import exemplar_traces, sums_by_team
+from serving import collector, vllm_server
 
 from collector.client import HttpClient
 from engine_exporter.api_keys import add_key
+from engine_exporter.semconv import SEQUENCES
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 SECONDS, PER_SECOND, SEED = 25, 2.5, 3
+LOADED_SECONDS = 12
 SEVERAL = ("--api-server-count", "2", "--shutdown-timeout", "5")
 """Without the time-out vLLM kills its API processes at once, and the spans of the last second with them."""
 COUNTERS = {
@@ -49,14 +53,23 @@ def step_counts(text: str) -> dict[str, float]:
     return {name: float(value) for name, value in found}
 
 
-def probe(server, count: int, output: int, prompt_words: int) -> list[dict]:
-    """Times to the first chunk as another process sees them on a server that does nothing else."""
+def probe(server, name: str, count: int, output: int, prompt_words: int) -> list[dict]:
+    """Times to the first chunk as another process sees them, of one request after the other."""
     url = urlsplit(server.url)
-    arguments = [url.hostname, str(url.port), KEYS["evals"], MODEL, str(count), str(output), str(prompt_words)]
+    arguments = [url.hostname, str(url.port), KEYS["evals"], MODEL, str(count), str(output), str(prompt_words), name]
     script = Path(__file__).parent / "ttft_probe.py"
     done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)["seen"]
+
+
+async def probe_under_load(server, clients) -> list[dict]:
+    """The same while the mixed load runs: the other teams' requests in this process, the probe's in its own."""
+    load = asyncio.create_task(clients.drive(plan(SEED + 1, LOADED_SECONDS, PER_SECOND)))
+    await asyncio.sleep(1.0)
+    probed = await asyncio.to_thread(probe, server, "loaded", 20, 8, 40)
+    await load
+    return probed
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one API process", "two API processes"])
@@ -66,7 +79,9 @@ def run(request, tmp_path_factory):
     keys = folder / "keys.yaml"
     for team, app in TEAMS.items():
         add_key(keys, KEYS[team], team, app)
-    asks = sorted(plan(SEED, SECONDS, PER_SECOND) + generating(), key=lambda ask: ask.at_seconds)
+    signer, jwt_keys = key_pair(folder)
+    asks = plan(SEED, SECONDS, PER_SECOND) + generating() + identified(token_of(signer, "token"))
+    asks = sorted(asks + (promised() if request.param == 1 else []), key=lambda ask: ask.at_seconds)
     with collector(folder) as sink:
         with vllm_server(
             folder,
@@ -74,29 +89,45 @@ def run(request, tmp_path_factory):
             api_keys_file=keys,
             api_keys=list(KEYS.values()),
             arguments=SEVERAL if request.param > 1 else (),
+            environment={**IDENTITY, "FLEETMETER__ENGINE_EXPORTER__JWT_KEYS_FILE": str(jwt_keys)},
         ) as server:
             before = engine_counts(server.metrics())
             began = time.monotonic()
             clients = Clients(server.url, sink.otlp_endpoint, SEED)
             seen = asyncio.run(clients.drive(asks))
-            clients.provider.shutdown()
             wait_for_rest(server)
             wall = time.monotonic() - began
-            text = server.metrics()
-            after = engine_counts(text)
-            probed = probe(server, 30, 12, 40)
+            text = page_of(server, len(asks))
+            exemplars = exemplar_traces(server.url)
+            after, ended_at = engine_counts(text), datetime.now(UTC).replace(tzinfo=None)
+            probed = probe(server, "probe", 30, 12, 40)
+            later = Clients(server.url, sink.otlp_endpoint, SEED)
+            probed += asyncio.run(probe_under_load(server, later))
+            for provider in (clients.provider, later.provider):
+                provider.shutdown()
+            wait_for_rest(server)
             log = server.log
         sink.check()
         client = HttpClient(sink.url)
-        rows = landed(client, len(asks) + len(probed))
+        rows = landed(client, len(asks) + len(probed) + len(later.seen))
         spans = client.query("SELECT * FROM spans").to_pylist()
         client.close()
-        probes = [row for row in rows if (row["attributes"].get("infer.request.client_id") or "").startswith("probe-")]
         yield SimpleNamespace(
-            asks=asks, seen=seen, rows=[row for row in rows if row not in probes], probed=probed, probes=probes,
-            spans=spans, metrics=text, log=log.read_text(), processes=request.param, wall=wall,
+            asks=asks, seen=seen, rows=[row for row in rows if row["started_at"] < ended_at], probed=probed,
+            later=[row for row in rows if row["started_at"] >= ended_at], exemplars=exemplars, spans=spans,
+            metrics=text, log=log.read_text(), processes=request.param, wall=wall,
             steps=step_counts(text), engine={name: after[name] - before[name] for name in before},
         )  # fmt: skip
+
+
+def page_of(server, count: int) -> str:
+    """The server's metrics when ours have them all: several processes copy theirs once a second."""
+    deadline = time.monotonic() + 20
+    while True:
+        text = server.metrics()
+        if sum(sums_by_team(text, "ended", "outcome").values()) >= count or time.monotonic() > deadline:
+            return text
+        time.sleep(0.2)
 
 
 def wait_for_rest(server) -> None:
@@ -121,7 +152,7 @@ def landed(client, count: int) -> list[dict]:
 
 
 def charged_team(seen) -> str | None:
-    return seen.ask.team if seen.ask.key == KEYS[seen.ask.team] else None
+    return seen.ask.charged or (seen.ask.team if seen.ask.key == KEYS[seen.ask.team] else None)
 
 
 def test_every_request_is_one_row_with_the_outcome_that_its_client_saw(run):
@@ -153,13 +184,13 @@ def test_tokens_of_a_team_are_what_its_clients_were_told(run):
     untold = sum((row["cached_tokens"] or 0) for one, row in of_evals(run) if one.cached_tokens is None)
     stored["evals"]["cached"] -= untold
     assert stored == told
-    assert set(told) == set(TEAMS)
+    assert set(told) == {*TEAMS, "gateway", "token"}
 
 
 def of_evals(run):
     """The fourth team's requests that were answered, each with its row."""
     rows = {row["attributes"].get("infer.request.client_id"): row for row in run.rows}
-    sent = [(one, one.ask.headers["x-request-id"]) for one in run.seen if one.ask.team == "evals"]
+    sent = [(one, one.ask.headers.get("x-request-id")) for one in run.seen if charged_team(one) == "evals"]
     return [(one, rows[name]) for one, name in sent if one.outcome == "ok" and name != "twice"]
 
 
@@ -179,11 +210,12 @@ def tokens(input_tokens, cached_tokens, output_tokens) -> Counter:
 
 def test_a_client_that_left_is_charged_for_what_was_made_for_it(run):
     left = [row for row in run.rows if row["outcome"] == "client_disconnect"]
-    assert left
-    for row in left:
+    begun = [row for row in left if row["input_tokens"] is not None]
+    assert begun
+    for row in begun:
         assert row["output_tokens"] > 0 and row["input_tokens"] > 0
-        assert row["finish_reason"] == "abort"
         assert row["ttft_seconds"] is not None
+    assert {row["finish_reason"] for row in left} == {"abort"}
 
 
 def test_refusals_carry_their_class_and_no_tokens(run):
@@ -202,22 +234,64 @@ def test_time_to_first_token_is_close_to_the_engines_own(run):
     assert engines <= mean + 0.001
     assert mean - engines < 0.25 * engines + 0.020, "HTTP, template and tokenizer cost more than the engine says"
     for row in run.rows:
-        if row["stream"] and row["prefill_seconds"] is not None:
+        # Of several sequences the times are those of the slowest, and the first token is that of the fastest.
+        if row["stream"] and row["prefill_seconds"] is not None and SEQUENCES not in row["attributes"]:
             assert row["ttft_seconds"] >= row["queue_seconds"] + row["prefill_seconds"]
             assert row["e2e_seconds"] >= row["ttft_seconds"]
 
 
-def test_the_time_to_the_first_token_is_what_a_client_sees(run):
-    """Within 5 ms or 2 % of a client in another process that the kernel lets run when bytes come."""
-    ours = {row["attributes"]["infer.request.client_id"]: row["ttft_seconds"] for row in run.probes}
-    off = {one["client_id"]: one["ttft_seconds"] - ours[one["client_id"]] for one in run.probed}
-    late = {k: o for k, o in off.items() if abs(o) > max(0.005, 0.02 * ours[k])}
+@pytest.mark.parametrize(("name", "granted"), [("probe", 0.1), ("loaded", 0.25)], ids=["alone", "under the mixed load"])
+def test_the_time_to_the_first_token_is_what_a_client_sees(run, name, granted):
+    """Within 5 ms or 2 % of a client in another process that the kernel lets run when bytes come.
+
+    Some requests are granted to the machine: on two cores with a spinning engine and 3 busy processes the bytes wait,
+    before the server has read a request and after it has written an answer. A row that is late by itself would show in
+    the median, and in the direction: no client has a token before its row says so.
+    """
+    rows = {row["attributes"].get("infer.request.client_id"): row for row in run.later}
+    probed = [one for one in run.probed if one["client_id"].startswith(name)]
+    ours = {one["client_id"]: rows[one["client_id"]]["ttft_seconds"] for one in probed}
+    off = {one["client_id"]: one["ttft_seconds"] - ours[one["client_id"]] for one in probed}
+    late = {k: round(o, 4) for k, o in off.items() if abs(o) > max(0.005, 0.02 * ours[k])}
     spread = sorted(off.values())
-    print(
-        f"client minus row: median {spread[len(spread) // 2] * 1e3:.2f} ms, most {spread[-1] * 1e3:.2f} ms, late {late}"
-    )
+    middle = spread[len(spread) // 2]
+    print(f"{name}: client minus row: median {middle * 1e3:.2f} ms, most {spread[-1] * 1e3:.2f} ms, late {late}")
     assert all(o > -0.001 for o in off.values()), "a row's first token came after its client had it"
-    assert len(late) <= len(off) // 10, "one in ten is granted to the machine"
+    assert middle < 0.005
+    assert len(late) <= granted * len(off)
+
+
+def test_the_metrics_by_team_are_the_sums_of_the_rows(run):
+    def of_rows(value, *labels):
+        sums = Counter()
+        for row in run.rows:
+            sums[(row["team"] or "unknown", *(row[label] for label in labels))] += value(row)
+        return +sums
+
+    assert sums_by_team(run.metrics, "ended", "outcome") == of_rows(lambda _: 1, "outcome")
+    for kind in ("input", "cached", "output"):
+        assert sums_by_team(run.metrics, f"{kind}_tokens") == of_rows(lambda row, kind=kind: row[f"{kind}_tokens"] or 0)
+    timed = of_rows(lambda row: row["outcome"] == "ok" and row["ttft_seconds"] is not None)
+    assert sums_by_team(run.metrics, "time_to_first_token_seconds_count") == timed
+
+
+def test_exemplars_lead_to_the_rows(run):
+    if run.processes == 1:
+        assert run.exemplars
+        assert run.exemplars <= {row["trace_id"] for row in run.rows}
+    else:
+        assert not run.exemplars, "prometheus-client has none for several processes"
+
+
+def test_a_gateways_header_and_a_token_say_the_team(run):
+    trust = {row["team"]: row["identity_trust"] for row in run.rows if row["team"] in ("gateway", "token", "evals")}
+    assert trust == {"gateway": "trusted_header", "token": "verified", "evals": "verified"}
+
+
+def test_choices_that_are_broken_off_are_charged_all_of_them(run):
+    (row,) = [row for row in run.rows if row["outcome"] == "client_disconnect" and row["team"] == "evals"]
+    assert row["attributes"][SEQUENCES] == "3"
+    assert row["output_tokens"] > 20, "of 30 chunks that came, some said a role and some came in one piece"
 
 
 def test_shares_of_the_steps_sum_to_the_time_that_the_engine_was_busy(run):
@@ -231,7 +305,7 @@ def test_shares_of_the_steps_sum_to_the_time_that_the_engine_was_busy(run):
         for row in worked
         if not row["prefill_step_seconds"] or (row["output_tokens"] > 1 and not row["decode_step_seconds"])
     ]
-    assert not idle
+    assert not idle, idle
     assert shares < run.wall
     if run.processes == 1:
         assert shares == pytest.approx(run.steps["step_seconds"], rel=0.03)
@@ -252,8 +326,8 @@ def test_the_engines_own_span_is_our_child_and_no_second_request(run):
     assert {row["source"] for row in run.rows} == {"vllm_exporter"}
     own = {(row["trace_id"], row["span_id"]) for row in run.rows}
     native = [span for span in run.spans if span["name"] == "llm_request"]
-    probed = {(row["trace_id"], row["span_id"]) for row in run.probes}
-    native = [span for span in native if (span["trace_id"], span["parent_span_id"]) not in probed]
+    later = {(row["trace_id"], row["span_id"]) for row in run.later}
+    native = [span for span in native if (span["trace_id"], span["parent_span_id"]) not in later]
     assert len(native) == run.engine["finished"]
     assert all((span["trace_id"], span["parent_span_id"]) in own for span in native)
 
@@ -287,74 +361,3 @@ def test_the_exporter_tells_about_itself_on_the_engines_metrics(run):
         assert 'infer_exporter_faults_total{half="engine"} 0.0' in run.metrics
     assert "fleetmeter measures this server" in run.log
     assert not re.search("fleetmeter (failed|could not)|/engine_exporter/", run.log)
-
-
-def test_a_late_collector_a_full_queue_and_a_dying_engine(tmp_path):
-    """Requests don't notice that the collector is down; what went wrong behind a status 200 is in the rows."""
-    keys = tmp_path / "keys.yaml"
-    add_key(keys, KEYS["search"], "search")
-    port = free_port()
-    with vllm_server(
-        tmp_path,
-        otlp_endpoint=f"http://127.0.0.1:{port}",
-        api_keys_file=keys,
-        api_keys=[KEYS["search"]],
-        arguments=("--max-num-queued-reqs", "2", "--max-model-len", "2048"),
-        native_spans=False,
-    ) as server:
-        outcomes = [asyncio.run(short_request(server)) for _ in range(5)]
-        assert outcomes == ["ok"] * 5
-        with collector(tmp_path, port) as sink:
-            outcomes += asyncio.run(overload_then_kill(server, tmp_path / "answering"))
-            client = HttpClient(sink.url)
-            rows = landed(client, len(outcomes))
-            client.close()
-    print("late collector, full queue, dead engine:", Counter(outcomes))
-    assert Counter(row["outcome"] for row in rows) == Counter(outcomes)
-    assert {"ok", "rejected", "engine_dead"} <= set(outcomes)
-    died = [row for row in rows if row["outcome"] == "engine_dead" and row["ttft_seconds"] is not None]
-    assert all(row["output_tokens"] > 0 for row in died)
-
-
-async def short_request(server) -> str:
-    ask = Ask(0, "search", "short", COMPLETIONS, {"model": MODEL, "prompt": "x", "max_tokens": 3}, KEYS["search"])
-    clients = Clients(server.url, "http://127.0.0.1:9")
-    async with httpx.AsyncClient(base_url=server.url) as client:
-        return (await clients.send(client, ask, {"authorization": f"Bearer {ask.key}"})).outcome
-
-
-async def overload_then_kill(server, answering: Path) -> list[str]:
-    body = {"model": MODEL, "max_tokens": 1900, "ignore_eos": True, "stream": True, "prompt": "tell me"}
-    headers = {"authorization": f"Bearer {KEYS['search']}"}
-
-    async def one(client) -> str:
-        async with client.stream("POST", COMPLETIONS, json=body, headers=headers) as response:
-            if response.status_code != 200:
-                return "rejected"
-            async for line in response.aiter_lines():
-                if line.startswith("data: {") and not answering.exists():
-                    answering.touch()
-                if line.startswith('data: {"error"'):
-                    return "rejected" if json.loads(line[6:])["error"]["code"] == 503 else "engine_dead"
-        return "ok"
-
-    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
-        tasks = [asyncio.create_task(one(client)) for _ in range(24)]
-        # Another process kills: beside a busy engine on two cores this one may not run for seconds.
-        workers = " ".join(str(pid) for pid in descendants(server.process.pid) if "Worker" in command_line(pid))
-        # It waits for the first answer: on a machine that is busy elsewhere nobody may have been heard by then.
-        wait = f"while [ ! -e {answering} ]; do sleep 0.05; done; sleep 0.5"
-        killer = subprocess.Popen(["sh", "-c", f"{wait}; kill -9 {workers}"])
-        outcomes = list(await asyncio.gather(*tasks))
-        assert killer.wait(60) == 0
-        return outcomes
-
-
-def command_line(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-
-
-def descendants(pid: int) -> list[int]:
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split()
-    children = [int(child) for child in found]
-    return children + [below for child in children for below in descendants(child)]
