@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,19 @@ NATIVE_ATTRIBUTES = {
     "gen_ai.latency.time_in_model_decode": semconv.DECODE,
 }
 """vLLM's attribute names (0.8 to 0.33) and ours for the same thing."""
+
+SGLANG_NAME, SGLANG_SCOPE = " Req ", "sglang"
+"""SGLang's root span of a request is named ` Req 1f3a…`, or `decode Req 1f3a…` where prefill runs elsewhere."""
+SGLANG_PREFILL = "prefill"
+"""So begins the name of the root span at a prefill server: the decode server's tells the whole request."""
+SGLANG_COUNTED = "gen_ai.usage.completion_tokens"
+"""What a root span of a request says, unlike the spans of its stages."""
+SGLANG_SOURCE = "sglang_span"
+SGLANG_ATTRIBUTES = {**NATIVE_ATTRIBUTES, "gen_ai.usage.cached_tokens": semconv.CACHED_TOKENS}
+"""SGLang's attribute names (0.5) and ours; its finish reasons are a JSON list in a string.
+
+Source: sglang 0.5.23, srt/observability/trace.py and the tokenizer manager's span attributes.
+"""
 
 OUTCOMES = frozenset(outcome.value for outcome in semconv.Outcome)
 MODES = frozenset(mode.value for mode in semconv.Mode)
@@ -103,12 +117,28 @@ def is_request(span: Any, scope: str, attributes: dict[str, Any]) -> bool:
 
 
 def is_native(span: Any, scope: str, attributes: dict[str, Any]) -> bool:
-    """Tell whether it is vLLM's own span of a request that no exporter measured (else it would count twice)."""
+    """Tell whether it is an engine's own span of a request that no exporter measured (else it would count twice)."""
     return (
-        span.name == NATIVE_NAME
-        and semconv.OUTCOME not in attributes
-        and (scope.startswith("vllm") or any(name in attributes for name in NATIVE_ATTRIBUTES))
+        semconv.OUTCOME not in attributes
+        and (is_of_vllm(span, scope, attributes) or is_of_sglang(span, scope, attributes))
         and semconv.TRACESTATE_KEY not in tracestate_keys(span.trace_state)
+    )
+
+
+def is_of_vllm(span: Any, scope: str, attributes: dict[str, Any]) -> bool:
+    """Tell whether it is vLLM's span of a request."""
+    return span.name == NATIVE_NAME and (
+        scope.startswith("vllm") or any(name in attributes for name in NATIVE_ATTRIBUTES)
+    )
+
+
+def is_of_sglang(span: Any, scope: str, attributes: dict[str, Any]) -> bool:
+    """Tell whether it is SGLang's root span of a request."""
+    return (
+        SGLANG_COUNTED in attributes
+        and SGLANG_NAME in span.name
+        and scope.startswith(SGLANG_SCOPE)
+        and not span.name.startswith(SGLANG_PREFILL)
     )
 
 
@@ -126,14 +156,18 @@ def request_row(span: Any, frame: dict[str, Any], attributes: dict[str, Any], re
         PermanentError: the outcome is none of the five.
     """
     native = semconv.OUTCOME not in attributes
-    given = upgrade_native(attributes) if native else attributes
+    engine = None
+    given = attributes
+    if native:
+        engine = "vllm" if span.name == NATIVE_NAME else "sglang"
+        given = upgrade_native(attributes) if engine == "vllm" else upgrade_sglang(attributes)
     row = {**EMPTY_ROW, **frame, **resource.columns}
     own = sort_into(row, given)
     leftovers = {key: text for key, text in resource.leftovers.items() if key not in given}
     leftovers.update(own)
     if (outcome := row["outcome"]) not in OUTCOMES:
         row["outcome"] = checked_outcome(outcome, attributes)
-    fill_gaps(row, span, leftovers, resource, native)
+    fill_gaps(row, span, leftovers, resource, engine)
     row["attributes"] = list(leftovers.items())
     return row
 
@@ -150,9 +184,28 @@ def checked_outcome(outcome: str | None, attributes: dict[str, Any]) -> str:
     raise PermanentError(f"{semconv.OUTCOME} is {said!r}; it is one of {', '.join(sorted(OUTCOMES))}")
 
 
-def upgrade_native(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Rename vLLM's attributes to ours. The span exists only for requests that finished, so the outcome is ok."""
-    renamed = {NATIVE_ATTRIBUTES.get(key, key): value for key, value in attributes.items()}
+def upgrade_sglang(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Rename SGLang's attributes to ours, and unpack its finish reasons; those that end with an abort were left."""
+    reasons = finish_reasons(attributes.get(semconv.FINISH_REASONS))
+    given = {**attributes, **({semconv.FINISH_REASONS: reasons} if reasons else {})}
+    given.setdefault(semconv.SOURCE, SGLANG_SOURCE)
+    if "abort" in reasons:
+        given[semconv.OUTCOME] = semconv.Outcome.CLIENT_DISCONNECT.value
+    return upgrade_native(given, SGLANG_ATTRIBUTES)
+
+
+def finish_reasons(value: Any) -> list[str]:
+    """Return finish reasons that are a JSON list in a string; none where they are no such list."""
+    try:
+        reasons = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return []
+    return [one for one in reasons if isinstance(one, str)] if isinstance(reasons, list) else []
+
+
+def upgrade_native(attributes: dict[str, Any], names: dict[str, str] = NATIVE_ATTRIBUTES) -> dict[str, Any]:
+    """Rename an engine's attributes to ours. vLLM's span exists only for requests that finished: the outcome is ok."""
+    renamed = {names.get(key, key): value for key, value in attributes.items()}
     output_tokens, decode = as_count(renamed.get(semconv.OUTPUT_TOKENS)), as_measure(renamed.get(semconv.DECODE))
     if output_tokens is not None and output_tokens > 1 and decode is not None:
         renamed.setdefault(semconv.TPOT, decode / (output_tokens - 1))
@@ -161,15 +214,17 @@ def upgrade_native(attributes: dict[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def fill_gaps(row: dict[str, Any], span: Any, leftovers: dict[str, str], resource: Resource, native: bool) -> None:
+def fill_gaps(
+    row: dict[str, Any], span: Any, leftovers: dict[str, str], resource: Resource, native_engine: str | None
+) -> None:
     """Fill what the span says in another way: model, replica, engine, duration, source."""
     if row["model"] is None:
         row["model"] = leftovers.pop(semconv.RESPONSE_MODEL, None)
     if row["replica"] is None:
         found = (COERCIONS["str"](resource.attributes.get(name)) for name in REPLICA_FALLBACKS)
         row["replica"] = next((name for name in found if name), None)
-    if row["engine"] is None and native:
-        row["engine"] = "vllm"
+    if row["engine"] is None:
+        row["engine"] = native_engine
     if row["e2e_seconds"] is None and row["ended_at"] is not None:
         row["e2e_seconds"] = (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9
     row["source"] = row["source"] or DEFAULT_SOURCE

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from collector.request_rows import DEFAULT_SOURCE, INTEGER_COLUMNS, NATIVE_ATTRIBUTES, NATIVE_NAME, NATIVE_SOURCE
+from collector.request_rows import (
+    DEFAULT_SOURCE,
+    INTEGER_COLUMNS,
+    NATIVE_ATTRIBUTES,
+    NATIVE_NAME,
+    NATIVE_SOURCE,
+    SGLANG_COUNTED,
+)
 from engine_exporter import semconv
 
 NULL = -1
@@ -52,6 +59,7 @@ KEYS = (*(attribute.name for attribute in semconv.REQUEST_ATTRIBUTES), *NATIVE_A
 KEY_OUTCOME = KEYS.index(semconv.OUTCOME)
 KEY_TPOT = KEYS.index(semconv.TPOT)
 KEY_SOURCE = KEYS.index(semconv.SOURCE)
+KEY_SGLANG_COUNTED = KEYS.index(SGLANG_COUNTED)
 KEY_REPLICA = KEYS.index(semconv.REPLICA)
 FIRST_NATIVE_KEY = len(COLUMN_NAMES)
 LAST_NATIVE_KEY = FIRST_NATIVE_KEY + len(NATIVE_ATTRIBUTES) - 1

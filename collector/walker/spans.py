@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from collector.request_rows import SGLANG_NAME
 from collector.walker import known
 from collector.walker.attributes import FIRST, KIND, NAME, SECOND, begin_message, read_attribute
 from collector.walker.known import NULL
@@ -21,6 +22,7 @@ TITLE_GUESS, MESSAGE_GUESS, SCOPE_GUESS = 0, 1, 2
 EARLIEST_NS = 946_684_800_000_000_000
 AHEAD_US = 86_400_000_000
 MARK = np.frombuffer(b"fleetmeter", np.uint8)
+SGLANG_MARK = np.frombuffer(SGLANG_NAME.encode(), np.uint8)
 
 
 @compiled
@@ -169,6 +171,8 @@ def place_span(  # type: ignore[no-untyped-def]
         for i in range(stretches[STATE, 0], stretches[STATE, 0] + stretches[STATE, 1] - MARK.shape[0] + 1):
             if same_bytes(MARK, 0, data, i, MARK.shape[0]):
                 return np.int64(ODD)
+    if not named and not native and is_maybe_sglang(tables, data, stretches):
+        return np.int64(ODD)
     if named or native:
         if output.filled[REQUEST_ROWS] >= output.request_cells.shape[0]:
             return np.int64(MORE_ROOM)
@@ -222,6 +226,18 @@ def is_native(tables, engines):  # type: ignore[no-untyped-def]
     for name in range(known.FIRST_NATIVE_KEY, known.LAST_NATIVE_KEY + 1):
         found = found or tables.key_stamps[name] == tables.used[STAMP]
     return found
+
+
+@compiled
+def is_maybe_sglang(tables, data, stretches):  # type: ignore[no-untyped-def]
+    """Tell whether a span may be SGLang's of a request, by its attribute and its name: the reference has those."""
+    if tables.key_stamps[known.KEY_SGLANG_COUNTED] != tables.used[STAMP]:
+        return False
+    start, length = stretches[TITLE, 0], stretches[TITLE, 1]
+    for i in range(start, start + length - SGLANG_MARK.shape[0] + 1):
+        if same_bytes(SGLANG_MARK, 0, data, i, SGLANG_MARK.shape[0]):
+            return True
+    return False
 
 
 @compiled

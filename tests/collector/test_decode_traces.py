@@ -212,6 +212,64 @@ def test_another_tracestate_does_not_hide_vllms_span():
     assert list(decode_traces(traces_body(span, scope="vllm.tracing.otel"), NOW_US).tables) == ["requests"]
 
 
+SGLANG = {
+    "rid": "1f3a9c0d4e5b", "module": "sglang::request", "gen_ai.request.id": "1f3a9c0d4e5b",
+    "gen_ai.usage.prompt_tokens": 812, "gen_ai.usage.completion_tokens": 41, "gen_ai.usage.cached_tokens": 512,
+    "gen_ai.request.max_tokens": 64, "gen_ai.response.model": "llama-3.1-8b",
+    "gen_ai.response.finish_reasons": '["stop"]',
+    "gen_ai.latency.time_to_first_token": 0.05, "gen_ai.latency.e2e": 0.85, "gen_ai.latency.time_in_queue": 0.002,
+    "gen_ai.latency.time_in_model_prefill": 0.04, "gen_ai.latency.time_in_model_decode": 0.8,
+}  # fmt: skip
+SGLANG_SCOPE = "sglang server"
+
+
+@pytest.mark.parametrize("name", [" Req 1f3a9c0d", "decode Req 1f3a9c0d"])
+def test_sglangs_own_span_becomes_a_request(name):
+    span = span_message(1, SGLANG, name=name, kind=1)
+    (row,) = requests(span, scope=SGLANG_SCOPE, resource={"service.name": "sglang", "infer.replica": "s-0"})
+    assert (row["source"], row["outcome"], row["engine"], row["replica"]) == ("sglang_span", "ok", "sglang", "s-0")
+    assert (row["model"], row["input_tokens"], row["output_tokens"], row["cached_tokens"]) == (
+        "llama-3.1-8b",
+        812,
+        41,
+        512,
+    )
+    assert row["finish_reason"] == "stop"
+    assert (row["ttft_seconds"], row["e2e_seconds"], row["queue_seconds"]) == (0.05, 0.85, 0.002)
+    assert (row["prefill_seconds"], row["decode_seconds"], row["tpot_seconds"]) == (0.04, 0.8, 0.02)
+    assert {"rid", "module", "gen_ai.request.id"} <= dict(row["attributes"]).keys()
+    assert "gen_ai.usage.cached_tokens" not in dict(row["attributes"])
+
+
+def test_a_request_that_sglang_aborted_is_one_whose_client_left():
+    aborted = span_message(1, {**SGLANG, "gen_ai.response.finish_reasons": '["abort"]'}, name=" Req 1f3a9c0d")
+    (row,) = requests(aborted, scope=SGLANG_SCOPE)
+    assert (row["outcome"], row["finish_reason"]) == ("client_disconnect", "abort")
+
+
+@pytest.mark.parametrize("reasons", ["[", "stop", '{"a": 1}', "[1]", "[" * 100_000])
+def test_finish_reasons_in_another_form_stay_what_they_are(reasons):
+    span = span_message(1, {**SGLANG, "gen_ai.response.finish_reasons": reasons}, name=" Req 1f3a9c0d")
+    (row,) = requests(span, scope=SGLANG_SCOPE)
+    assert (row["outcome"], row["finish_reason"][:1]) == ("ok", reasons[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "scope", "fields"),
+    [
+        ({}, SGLANG_SCOPE, {"name": "prefill Req 1f3a9c0d"}),
+        ({}, SGLANG_SCOPE, {"name": "decode_loop"}),
+        ({}, "langchain", {}),
+        ({"gen_ai.usage.completion_tokens": None}, SGLANG_SCOPE, {}),
+        ({}, SGLANG_SCOPE, {"trace_state": "fleetmeter=1"}),
+    ],
+)
+def test_other_spans_of_sglang_and_those_of_measured_requests_are_no_requests(changes, scope, fields):
+    attributes = {name: value for name, value in {**SGLANG, **changes}.items() if value is not None}
+    span = span_message(1, attributes, **{"name": " Req 1f3a9c0d", **fields})
+    assert list(decode_traces(traces_body(span, scope=scope), NOW_US).tables) == ["spans"]
+
+
 def test_a_span_keeps_what_it_said():
     span = span_message(
         7, {"db": "pg", "n": 3, "ok": True, "x": 0.5, "list": ["a", 1], "raw": b"\x00\x01"},

@@ -60,6 +60,17 @@ def test_any_span_gives_the_rows_of_the_reference(walker, own, of_resource, star
     assert_same(walker, traces_body(span_message(1, attributes, **fields), span_message(2, own), resource=of_resource))
 
 
+@pytest.mark.parametrize("scope", ["sglang server", "langchain"])
+@pytest.mark.parametrize("name", [" Req 1f3a9c0d", "decode Req 1f3a", "prefill Req 1f3a", "Req ", " Req ", "chat"])
+def test_sglangs_own_spans_give_the_rows_of_the_reference(walker, scope, name):
+    attributes = {"gen_ai.usage.completion_tokens": 5, "gen_ai.usage.cached_tokens": 3, "rid": "1f3a"}
+    assert_same(walker, traces_body(span_message(1, attributes, name=name), span_message(2), scope=scope))
+
+
+def test_a_span_with_sglangs_attribute_and_another_name_is_walked(walker):
+    assert_walked(walker, traces_body(span_message(1, {"gen_ai.usage.completion_tokens": 5}, name="chat")))
+
+
 @settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_any_bytes_give_what_the_reference_gives(walker, body):
