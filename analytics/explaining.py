@@ -180,18 +180,31 @@ def shares(
             "method": method,
         }
         bucket = "wasted" if key["failed"] else "unattributed" if key["team"] is None else "request"
-        redone = int(piece["redone_units"])
-        whole = sum(int(piece[name]) for name in ("input_units", "cached_units", "output_units"))
-        for name, units, always in ((bucket, whole - redone, True), ("wasted", redone, False)):
-            if (units or always) and fits({**own, "bucket": name}, match):
+        for name, weight, units in parts_of(piece, bucket):
+            if fits({**own, "bucket": name}, match):
                 found.append(
                     RequestShare(
                         traces[row], spans[row], hour_at, name, known(piece["prompt"]), known(piece["cached"]),
-                        known(piece["made"]),
-                        sum(int(piece[name]) for name in ("input_weight", "cached_weight", "output_weight")), units,
+                        known(piece["made"]), weight, units,
                     )
                 )  # fmt: skip
     return sorted(found, key=lambda share: (-abs(share.amount_units), share.trace_id, share.span_id))
+
+
+def parts_of(piece: Any, bucket: str) -> list[tuple[str, int, int]]:
+    """Return what a request had of an hour as (bucket, weight, units); prompt work done again is a part of its own.
+
+    The weights add up to the request's, so that no figure counts it twice.
+    """
+    weight = sum(int(piece[name]) for name in ("input_weight", "cached_weight", "output_weight"))
+    units = sum(int(piece[name]) for name in ("input_units", "cached_units", "output_units"))
+    redone, times = int(piece["redone_units"]), int(piece["preemptions"])
+    if not redone:
+        return [(bucket, weight, units)]
+    if bucket == "wasted":
+        return [(bucket, weight, units + redone)]
+    again = int(piece["input_weight"]) * times // (times + 1)
+    return [(bucket, weight - again, units), ("wasted", again, redone)]
 
 
 def known(count: Any) -> int | None:

@@ -26,6 +26,18 @@ class Figure:
     units: int
     """The sum. Unit: 1e-9 of the currency."""
 
+    def of(self, report: CostReport) -> Figure:
+        """Return the figure with the same entries of a report; names that the report does not tell apart are any."""
+        import polars as pl
+
+        there = [
+            pl.col(name).eq_missing(pl.lit(value))
+            for name, value in self.match.items()
+            if name in report.entries.columns
+        ]
+        found = report.entries.filter(pl.all_horizontal(there or [pl.lit(value=True)]))
+        return Figure(self.match, int(found["amount_units"].sum()))
+
     def __str__(self) -> str:
         """Say what it is of."""
         words = [f"{name} {'none' if value is None else value}" for name, value in self.match.items()]

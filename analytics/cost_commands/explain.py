@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import closing
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +79,7 @@ def explain(
         if replica is not None:
             if day is None:
                 raise click.UsageError("--replica opens one --day of the figure; name it")
-            return explain_day(client, figure, day, replica, most, output, weights, known_at, now)
+            return explain_day(client, report, figure, replica, most, output, weights, known_at, now, frozen=frozen)
         write_parts(parts_of_figure(client, report, figure, known_at if frozen else None, frozen=frozen), most, output)
     return 0
 
@@ -124,18 +124,36 @@ def explain_entry(client: Client, entry_id: str, most: int, output: str) -> int:
 
 
 def explain_day(
-    client: Client, figure: Figure, day: date, replica: str, most: int, output: str, weights: TokenWeights,
-    known_at: datetime | None, now: datetime,
+    client: Client, report: CostReport, figure: Figure, replica: str, most: int, output: str, weights: TokenWeights,
+    known_at: datetime | None, now: datetime, *, frozen: bool,
 ) -> int:  # fmt: skip
-    """Open one replica's day of a figure."""
+    """Open one replica's day of a figure: of a frozen month as it was known at the day's latest close."""
     from analytics.explaining import open_figure
+    from analytics.figures import Figure as Part
 
+    day, method = report.start_day, "auto"
+    until: datetime | None = min(now, known_at or now)
     match = {name: value for name, value in figure.match.items() if name not in ("day", "replica")}
-    hours = open_figure(
-        client, day, replica, match, known_at=known_at, method="auto", weights=weights, until=min(now, known_at or now)
-    )
-    extra: dict[str, Any] = {"day": day, "replica": replica, "known_at": known_at}
+    if frozen:
+        known_at, method, weights = closed_how(client, day, known_at)
+        until = None
+    hours = open_figure(client, day, replica, match, known_at=known_at, method=method, weights=weights, until=until)
+    reported = Part({**match, "day": day, "replica": replica}, 0).of(report)
+    extra: dict[str, Any] = {"day": day, "replica": replica, "known_at": known_at, "reported": reported.units}
     return write_parts(parts_of_hours(hours, match=match, **extra), most, output)
+
+
+def closed_how(client: Client, day: date, as_of: datetime | None) -> tuple[datetime, str, TokenWeights]:
+    """Return as of when, by which method and with which weights the entries of a frozen day were last computed."""
+    from analytics.config import TokenWeights
+    from analytics.ledger_reading import closes_of
+    from analytics.statements import ask
+
+    entries = ask(client, "ledger_parts_entry", start=day, end=day + timedelta(days=1), as_of=as_of)
+    closes = {close["close_number"]: close for close in closes_of(client, as_of=as_of)}
+    number = max((int(name.split("-")[0]) for name in entries["entry_id"]), default=max(closes))
+    how = json.loads(closes[number]["parameters"])
+    return closes[number]["known_at"], how["method"], TokenWeights(**how["token_weights"])
 
 
 def several(figures: list[Figure], what: str) -> int:

@@ -75,8 +75,9 @@ def parts_of_hours(
     day: date | None = None,
     replica: str | None = None,
     known_at: datetime | None = None,
+    reported: int | None = None,
 ) -> Explanation:
-    """Lay out the hours of one replica's day."""
+    """Lay out the hours of one replica's day; `reported` is what the report says that they come to."""
     from analytics.bill_terms import amount, rounded
 
     total = sum(hour.amount_units for hour in hours)
@@ -102,6 +103,12 @@ def parts_of_hours(
         )
         found.requests += [{name: getattr(share, name) for name in share.__slots__} for share in hour.requests]
     found.requests.sort(key=lambda row: (-abs(row["amount_units"]), row["trace_id"], row["hour_at"]))
+    if reported is not None:
+        found.units = reported
+        if reported != total:
+            found.notes.append(
+                f"NOT REPRODUCED: the report says {amount(reported)}, and its hours come to {amount(total)}"
+            )
     if close is not None:
         known_at = close["known_at"]
     if entry is not None and close is not None:

@@ -12,6 +12,7 @@ from analytics.figures import number_of, shown_as
 from analytics.ledger_reading import closed_report
 
 DAY = timedelta(days=1)
+BEGINS = datetime(2026, 10, 1)
 CLOSED = datetime(2026, 11, 1, 9)
 
 
@@ -73,6 +74,53 @@ def test_a_correction_is_what_is_known_now_less_what_stood(october, cost):
         )
     )
     assert before["amount_units"] == 3 * 10**9
+
+
+@pytest.fixture
+def preempted(october):
+    """A team whose prompt was computed twice, and one whose request failed after that, in the hour after the others."""
+    began = BEGINS + timedelta(hours=14)
+    october.requests(
+        {"team": "p", "input_tokens": 600, "output_tokens": 0},
+        {"team": "f", "input_tokens": 200, "output_tokens": 100, "outcome": "error"},
+        preemptions_count=1, started_at=began, ended_at=began + timedelta(hours=1),
+        received_at=began + timedelta(hours=2), replica="r", model="m",
+    )  # fmt: skip
+    return october
+
+
+@pytest.mark.parametrize(("team", "units"), [("p", 12 * 10**8), ("f", 8 * 10**8)])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_preempted_request_opens_to_what_the_report_says(preempted, cost, team, units, frozen):
+    if frozen:
+        assert cost("close", "--month", "2026-10").code == 0
+    found = opened(cost("explain", team, "--day", "2026-10-01", "--replica", "r", "--format", "json"))
+    assert found["amount_units"] == sum(request["amount_units"] for request in found["requests"]) == units
+    (hour,) = [part for part in found["parts"] if part["amount_units"]]
+    assert hour["weight"] == sum(request["weight"] for request in found["requests"])
+    assert hour["weight"] / hour["of_weight"] == units / (2 * 10**9)  # the weight of what was done again is there once
+
+
+@pytest.mark.parametrize(("bucket", "units"), [("request", 6 * 10**8), ("wasted", 6 * 10**8)])
+def test_both_entries_of_a_preempted_request_are_reproduced(preempted, cost, bucket, units):
+    cost("close", "--month", "2026-10")
+    parts = opened(cost("explain", "p", "--month", "2026-10", "--format", "json"))["parts"]
+    (entry,) = [part for part in parts if part["bucket"] == bucket]
+    found = opened(cost("explain", entry["entry_id"], "--format", "json"))
+    assert found["amount_units"] == units
+
+
+def test_a_frozen_day_opens_as_it_was_closed(october, cost):
+    cost("close", "--month", "2026-10", "--method", "kv_token_seconds")
+    october.late()
+    found = opened(cost("explain", "x", "--day", "2026-10-01", "--replica", "r", "--format", "json", now=CLOSED + DAY))
+    assert found["amount_units"] == 15 * 10**8
+    assert found["parts"][10]["method"] == "kv_token_seconds"
+    cost("close", "--month", "2026-10", "--correct", now=CLOSED + 2 * DAY)
+    later = opened(
+        cost("explain", "x", "--day", "2026-10-01", "--replica", "r", "--format", "json", now=CLOSED + 3 * DAY)
+    )
+    assert later["amount_units"] == 75 * 10**7
 
 
 def test_a_table_ends_with_the_sum(october, cost):
