@@ -119,7 +119,8 @@ def named(rows: pl.DataFrame, label: str) -> pl.DataFrame:
     """Write the first column as text, which the line of totals needs, and buckets in words."""
     import polars as pl
 
-    return rows.with_columns(pl.col(label).cast(pl.String), pl.col("bucket").str.replace_all("_", " "))
+    words = rows.with_columns(pl.col("bucket").str.replace_all("_", " "))
+    return words.with_columns(pl.col(label).cast(pl.String))
 
 
 def laid_out(rows: pl.DataFrame, currency: str) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 import fleetmeter
 from analytics import answers
+from analytics.cost_tables import DIMENSIONS
 
 
 @pytest.fixture
@@ -102,7 +103,21 @@ def test_cost_report_adds_up_to_the_bill(priced, call):
     assert "bill 24.00 USD from 2026-11-10 up to 2026-11-10" in err
 
 
-@pytest.mark.parametrize("by", ["team", "model", "day", "replica"])
+@pytest.mark.parametrize("by", list(DIMENSIONS))
+@pytest.mark.parametrize("frozen", [False, True])
+def test_cost_report_renders_a_table_by_anything(october, cost, by, frozen):
+    if frozen:
+        cost("close", "--month", "2026-10")
+    ran = cost("report", "--month", "2026-10", "--by", by)
+    assert ran.code == 0, ran.err
+    heading, *rows, rule, total = ran.out.splitlines()
+    assert heading.split()[0] == (DIMENSIONS[by] or ("bucket",))[0]
+    assert rows and set(rule) == {"-"}
+    assert total.split()[0] == "total"
+    assert "1,488.00" in total.split()
+
+
+@pytest.mark.parametrize("by", list(DIMENSIONS))
 def test_cost_report_is_the_same_bill_by_anything(priced, call, by):
     code, out, _ = call("cost", "report", "--from", "2026-11-01", "--to", "2026-11-10", "--by", by, "--format", "json")
     assert code == 0
