@@ -1,13 +1,18 @@
-"""Sends bodies as fast as they are taken, as a process of its own: `python -m bench.otlp_senders FILE URL SENDERS`."""
+"""Sends bodies as fast as they are taken, or at a pace: a process of its own, for other benches.
+
+`python -m bench.otlp_senders FILE URL SENDERS PACE [HEADER …]`; a pace of 0 is as fast as they are taken.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import struct
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,9 +31,17 @@ class Sent:
     retried_count: int
 
 
-def send_http(url: str, bodies: list[bytes], senders: int, *headers: str) -> Sent:
-    """Post every body, several at a time, in a process of its own; returns once all are answered."""
-    return run_apart(url, bodies, senders, headers)
+def send_http(url: str, bodies: list[bytes], senders: int, *headers: str, pace: float = 0.0) -> Sent:
+    """Post every body, several at a time, in a process of its own; returns once all are answered.
+
+    Args:
+        url: where to.
+        bodies: what.
+        senders: connections.
+        headers: further lines of the head.
+        pace: bodies per second; 0: as fast as they are taken.
+    """
+    return run_apart(url, bodies, senders, headers, pace)
 
 
 def send_grpc(address: str, bodies: list[bytes], senders: int) -> Sent:
@@ -36,13 +49,13 @@ def send_grpc(address: str, bodies: list[bytes], senders: int) -> Sent:
     return run_apart(f"grpc://{address}", bodies, senders, ())
 
 
-def run_apart(url: str, bodies: list[bytes], senders: int, headers: tuple[str, ...]) -> Sent:
+def run_apart(url: str, bodies: list[bytes], senders: int, headers: tuple[str, ...], pace: float = 0.0) -> Sent:
     """Run this file on the bodies."""
     with tempfile.NamedTemporaryFile() as file:
         for body in bodies:
             file.write(LENGTH.pack(len(body)) + body)
         file.flush()
-        command = [sys.executable, "-m", "bench.otlp_senders", file.name, url, str(senders), *headers]
+        command = [sys.executable, "-m", "bench.otlp_senders", file.name, url, str(senders), str(pace), *headers]
         answer = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
     return Sent(*json.loads(answer.stdout))
 
@@ -60,8 +73,10 @@ def bodies_in(file: Path) -> list[bytes]:
 class Connection(asyncio.Protocol):
     """One HTTP/1.1 connection that posts the next body once the last is answered."""
 
-    def __init__(self, head: bytes, waiting: list[bytes], counts: list[int], done: asyncio.Future[None]) -> None:
-        self._head, self._waiting, self._counts, self._done = head, waiting, counts, done
+    def __init__(
+        self, head: bytes, waiting: list[bytes], counts: list[int], done: asyncio.Future[None], due: Iterator[float]
+    ) -> None:
+        self._head, self._waiting, self._counts, self._done, self._due = head, waiting, counts, done, due
         self._answer = b""
         self._body = b""
 
@@ -78,7 +93,11 @@ class Connection(asyncio.Protocol):
                 self._done.set_result(None)
             return
         self._body = self._waiting.pop()
-        self._send()
+        loop = asyncio.get_running_loop()
+        if (due := next(self._due)) > loop.time():
+            loop.call_at(due, self._send)
+        else:
+            self._send()
 
     def _send(self) -> None:
         self._transport.write(self._head % len(self._body) + self._body)  # type: ignore[attr-defined]
@@ -109,8 +128,8 @@ class Connection(asyncio.Protocol):
             self._done.set_exception(error or ConnectionError("the server closed the connection"))
 
 
-async def post_all(url: str, bodies: list[bytes], senders: int, headers: list[str]) -> list[int]:
-    """Post all bodies."""
+async def post_all(url: str, bodies: list[bytes], senders: int, pace: float, headers: list[str]) -> list[int]:
+    """Post all bodies, each when it is due."""
     parts = urlsplit(url)
     lines = [f"POST {parts.path} HTTP/1.1", f"Host: {parts.netloc}", "Content-Type: application/x-protobuf", *headers]
     if bodies and bodies[0][:2] == b"\x1f\x8b":
@@ -118,9 +137,13 @@ async def post_all(url: str, bodies: list[bytes], senders: int, headers: list[st
     head = "\r\n".join(lines).replace("%", "%%").encode() + b"\r\nContent-Length: %d\r\n\r\n"
     counts, waiting = [0, 0, 0], bodies[::-1]
     loop = asyncio.get_running_loop()
+    started = loop.time()
+    due = (started + number / pace if pace else started for number in itertools.count())
     ends = [loop.create_future() for _ in range(senders)]
     for end in ends:
-        await loop.create_connection(lambda end=end: Connection(head, waiting, counts, end), parts.hostname, parts.port)  # type: ignore[misc]
+        await loop.create_connection(
+            lambda end=end: Connection(head, waiting, counts, end, due), parts.hostname, parts.port
+        )  # type: ignore[misc]
     await asyncio.gather(*ends)
     return counts
 
@@ -154,14 +177,14 @@ async def export_all(address: str, bodies: list[bytes], senders: int) -> list[in
 
 def main() -> None:
     """Send, and print the counts."""
-    file, url, senders, *headers = sys.argv[1:]
+    file, url, senders, pace, *headers = sys.argv[1:]
     bodies = bodies_in(Path(file))
     if url.startswith("grpc://"):
         counts = asyncio.run(export_all(url.removeprefix("grpc://"), bodies, int(senders)))
     else:
         import uvloop
 
-        counts = uvloop.run(post_all(url, bodies, int(senders), headers))
+        counts = uvloop.run(post_all(url, bodies, int(senders), float(pace), headers))
     print(json.dumps(counts))
 
 

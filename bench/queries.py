@@ -29,6 +29,9 @@ from dashboards.window import Window
 
 BAR_SECONDS = 0.5
 BAR_RATIO = 1.3
+SMALL_SECONDS, SMALL_MORE_SECONDS = 0.02, 0.01
+"""A statement that bare DuckDB answers sooner than the first may take so much longer, whatever the ratio: that is the
+cost of one call over HTTP, not of the query."""
 THREADS = 2
 Read = Callable[[Client], Any]
 
@@ -97,11 +100,10 @@ class Figure:
     name: str
     api_seconds: list[float]
     """The whole read through the API: its statements, what crosses the wire, and what analytics makes of it."""
-    asked_seconds: float
-    """Median of its statements through the API."""
-    bare_seconds: float
+    asked_seconds: list[float]
+    """Median of each of its statements through the API."""
+    bare_seconds: list[float]
     """Median of the same statements on bare DuckDB."""
-    statements_count: int
 
     @property
     def p95_seconds(self) -> float:
@@ -109,17 +111,23 @@ class Figure:
         return sorted(self.api_seconds)[max(0, -(-len(self.api_seconds) * 95 // 100) - 1)]
 
     @property
-    def holds(self) -> bool:
-        """Tell whether both bars hold; a ratio of a few milliseconds is the cost of one HTTP call, not of the query."""
-        return self.p95_seconds <= BAR_SECONDS
+    def over(self) -> str:
+        """Tell which bar does not hold; empty where both do."""
+        said = ["over the bar"] if self.p95_seconds > BAR_SECONDS else []
+        for asked, bare in zip(self.asked_seconds, self.bare_seconds, strict=True):
+            if bare >= SMALL_SECONDS and asked > BAR_RATIO * bare:
+                said.append(f"a statement at {asked / bare:.2f} of bare DuckDB ({bare * 1e3:.0f} ms)")
+            elif bare < SMALL_SECONDS and asked - bare > SMALL_MORE_SECONDS:
+                said.append(f"a small statement takes {(asked - bare) * 1e3:.1f} ms more")
+        return "; ".join(said)
 
     def line(self) -> str:
         """Return its line of the table."""
-        ratio = self.asked_seconds / self.bare_seconds if self.bare_seconds else float("nan")
-        mark = "" if self.holds else "  over the bar"
+        asked, bare = sum(self.asked_seconds), sum(self.bare_seconds)
+        ratio = asked / bare if bare else float("nan")
         return (
             f"{self.name:<42}{statistics.median(self.api_seconds) * 1e3:9.0f}{self.p95_seconds * 1e3:9.0f}"
-            f"{self.asked_seconds * 1e3:11.1f}{self.bare_seconds * 1e3:9.1f}{ratio:7.2f}{mark}"
+            f"{asked * 1e3:11.1f}{bare * 1e3:9.1f}{ratio:7.2f}  {self.over}"
         )
 
 
@@ -136,7 +144,7 @@ def timed(work: Callable[[], Any], runs: int, limit_seconds: float = 20.0) -> li
 
 def through_the_api(
     reads: Mapping[str, Read], data_dir: Path, runs: int
-) -> dict[str, tuple[list[float], Recording, float]]:
+) -> dict[str, tuple[list[float], Recording, list[float]]]:
     """Time every read through a real collector."""
     found = {}
     flags = {
@@ -150,31 +158,31 @@ def through_the_api(
             recording = Recording(client)
             read(recording)
             seconds = timed(lambda read=read: read(client), runs)
-            asked = sum(
+            asked = [
                 statistics.median(timed(lambda s=sql, p=parameters: client.query(s, p), max(3, runs // 2), 5.0))
                 for sql, parameters in recording.asked
-            )
+            ]
             found[name] = (seconds, recording, asked)
         client.close()
     return found
 
 
-def on_bare_duckdb(path: Path, asked: list[tuple[str, dict[str, Any]]], runs: int) -> float:
+def on_bare_duckdb(path: Path, asked: list[tuple[str, dict[str, Any]]], runs: int) -> list[float]:
     """Time the same statements on the file, each with a connection of its own."""
-    total = 0.0
+    medians = []
     connection = duckdb.connect(str(path), read_only=True, config={"threads": THREADS, "memory_limit": "4GiB"})
     for sql, parameters in asked:
 
         def once(sql: str = sql, parameters: dict[str, Any] = parameters) -> None:
             connection.cursor().sql(sql, params=parameters).to_arrow_table()
 
-        total += statistics.median(timed(once, runs, 5.0))
+        medians.append(statistics.median(timed(once, runs, 5.0)))
     connection.close()
-    return total
+    return medians
 
 
 def main() -> int:
-    """Build, measure and print; 1 where a read is over the bar."""
+    """Build, measure and print; 1 where a read is over a bar."""
     parser = argparse.ArgumentParser(prog="python -m bench queries", description=__doc__)
     parser.add_argument("--requests", type=int, default=Size().requests, help="rows of requests")
     parser.add_argument("--points", type=int, default=Size().points, help="rows of metric_points")
@@ -198,8 +206,12 @@ def main() -> int:
     figures = []
     for name, (seconds, recording, asked_seconds) in measured.items():
         bare = on_bare_duckdb(path, recording.asked, max(3, asked.runs // 2))
-        figures.append(Figure(name, seconds, asked_seconds, bare, len(recording.asked)))
+        figures.append(Figure(name, seconds, asked_seconds, bare))
         print(figures[-1].line(), flush=True)
-    over = [figure.name for figure in figures if not figure.holds]
-    print(f"{len(figures) - len(over)} of {len(figures)} reads have a p95 within {BAR_SECONDS * 1e3:.0f} ms")
+    over = [figure.name for figure in figures if figure.over]
+    print(
+        f"{len(figures) - len(over)} of {len(figures)} reads hold: a p95 within {BAR_SECONDS * 1e3:.0f} ms, and every "
+        f"statement within {BAR_RATIO} of bare DuckDB, or within {SMALL_MORE_SECONDS * 1e3:.0f} ms more where that "
+        f"takes under {SMALL_SECONDS * 1e3:.0f} ms"
+    )
     return 1 if over else 0
