@@ -48,7 +48,7 @@ def test_without_the_plugin_rows_have_tokens_and_no_invented_times(tmp_path):
         client.close()
     assert [row["outcome"] for row in rows] == ["ok", "ok", "ok", "client_disconnect"]
     assert [row["output_tokens"] for row in rows[:3]] == [7, 9, 11]
-    assert rows[3]["output_tokens"] >= 5
+    assert rows[3]["output_tokens"] >= 4, "the first of its five chunks says a role"
     assert sum(row["output_tokens"] for row in rows) == engine["output"]
     assert all(row["prefill_step_seconds"] is None and row["decode_step_seconds"] is None for row in rows)
     assert all(row["ttft_seconds"] > 0 for row in rows if row["stream"])
