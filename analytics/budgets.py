@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from analytics.budget_forecasts import weekday_profile
 from analytics.config import TokenWeights
 from analytics.errors import CurrencyError
-from analytics.ledger import CostReport, cost_report
+from analytics.ledger import CostReport
+from analytics.ledger_reading import standing_report
 from analytics.statements import ask
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def budgets_used(
     every_scope: bool = False,
     forecaster: Forecaster | None = None,
 ) -> pl.DataFrame:
-    """Compare each budget of a month with what was used of it.
+    """Compare each budget of a month with what was used of it: of a frozen month, what the ledger says.
 
     The forecast is what is used plus what the days that remain, today's rest included, cost by their weekday's profile
     over the last 28 full days (also before the month) at the level of the last week; see budget_forecasts.py, also for
@@ -85,9 +86,8 @@ def budgets_used(
         return pl.DataFrame(schema=schema)
     today = until.date()
     since = min(first, today - timedelta(days=FORECAST_DAYS))
-    report = cost_report(
-        client, since, max(today + timedelta(days=1), since + timedelta(days=1)), weights=weights, now=until
-    )
+    end_day = max(min(today + timedelta(days=1), following), since + timedelta(days=1))
+    report = standing_report(client, since, end_day, weights=weights, now=until)
     if report.bill_units and (foreign := set(budgets["currency"]) - {report.currency}):
         raise CurrencyError(f"the bill is in {report.currency}, but there are budgets in {', '.join(sorted(foreign))}")
     remaining_days = max(0.0, (datetime.combine(following, time()) - until) / timedelta(days=1))

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from analytics.bill import BillHour
+from analytics.bill_sources import read_bill
 from analytics.errors import CurrencyError
-from analytics.ledger import CostReport
+from analytics.ledger import CostReport, cost_report, midnight
 from analytics.ledger_chain import Fault, close_faults, order_faults
 from analytics.statements import ask
 
 if TYPE_CHECKING:
+    from analytics.config import TokenWeights
     from collector.client import Client
 
 DAY = timedelta(days=1)
@@ -49,6 +52,63 @@ def closed_report(
     measured = entries.drop("entry_id", "currency")
     units = int(measured["amount_units"].sum())
     return CostReport(start_day, end_day, next(iter(currencies)), units, measured, accepted(closes))
+
+
+def standing_report(
+    client: Client, start_day: date, end_day: date, *, weights: TokenWeights | None = None, now: datetime | None = None
+) -> CostReport:
+    """Return what stands of a range of days: its frozen months as the ledger has them, the others as known now.
+
+    Args:
+        client: where the ledger and its sources are.
+        start_day: first day. UTC.
+        end_day: day after the last. UTC.
+        weights: token weights of the days that are not frozen.
+        now: of these nothing is billed from then on; None bills them whole. Naive UTC.
+
+    Returns:
+        A report without `hourly`, whose entries have the columns that those of every report have.
+
+    Raises:
+        CurrencyError: the months are billed in several currencies.
+    """
+    import polars as pl
+
+    parts = [
+        closed_report(client, *days) or cost_report(client, *days, weights=weights, now=now)
+        for days in by_month(start_day, end_day)
+    ]
+    billed = [part for part in parts if part.bill_units or not part.entries.is_empty()] or parts
+    if len(currencies := {part.currency for part in billed}) > 1:
+        raise CurrencyError(
+            f"{start_day} to {end_day - DAY} is billed in {' and '.join(sorted(currencies))}; amounts are not "
+            "converted: ask for a range of one currency"
+        )
+    common = [name for name in parts[0].entries.columns if all(name in part.entries.columns for part in parts)]
+    entries = pl.concat([part.entries.select(common) for part in parts])
+    unpriced = list(dict.fromkeys(line for part in parts for line in part.unpriced))
+    units = sum(part.bill_units for part in parts)
+    return CostReport(start_day, end_day, billed[0].currency, units, entries, unpriced, parts[-1].method)
+
+
+def by_month(start_day: date, end_day: date) -> list[tuple[date, date]]:
+    """Cut a range of days (end exclusive) where a month begins."""
+    found = []
+    while start_day < end_day:
+        following = (start_day.replace(day=1) + 32 * DAY).replace(day=1)
+        found.append((start_day, min(following, end_day)))
+        start_day = following
+    return found
+
+
+def closed_bill_hours(client: Client, start_day: date, end_day: date) -> list[BillHour]:
+    """Return the billed hours of frozen days, each day's as it was known at its latest close."""
+    days = ask(client, "ledger_days_day", start=start_day, end=end_day, as_of=None)
+    return [
+        hour
+        for day, known_at in days.select("day", "known_at").iter_rows()
+        for hour in read_bill(client, midnight(day), midnight(day + DAY), known_at=known_at).hours
+    ]
 
 
 def accepted(closes: list[dict[str, Any]]) -> list[str]:

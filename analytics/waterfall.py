@@ -25,15 +25,18 @@ Source: Shapley, "A value for n-person games" (1953); Sun, "The complete decompo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 from fractions import Fraction
 from math import factorial, fsum
 from typing import TYPE_CHECKING
 
+from analytics.bill import BillHour
 from analytics.config import TokenWeights
 from analytics.errors import CurrencyError
 from analytics.ledger import CostReport, cost_report, midnight, read_bill
+from analytics.ledger_reading import closed_bill_hours, closed_report
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,34 +121,43 @@ def waterfall(
 ) -> Waterfall:
     """Explain the difference between the bills of two ranges of days.
 
+    A range of frozen months is what the ledger says of it, corrections included; any other as known now.
+
     Args:
         client: where the books and the requests are.
         before: first day and day after the last of the earlier period. UTC.
         after: the later one.
         weights: what a token of each kind counts as work.
-        now: nothing is billed from then on. Naive UTC.
+        now: nothing is billed from then on, unless it is frozen. Naive UTC.
 
     Raises:
         AnalyticsError: a range is empty.
         CurrencyError: the periods are billed in different currencies.
     """
-    first, second = (cost_report(client, *days, weights=weights, now=now) for days in (before, after))
+    (first, first_hours), (second, second_hours) = (billed(client, days, weights, now) for days in (before, after))
     if first.currency != second.currency and first.bill_units and second.bill_units:
         raise CurrencyError(
             f"{before[0]} is billed in {first.currency} and {after[0]} in {second.currency}: "
             "their difference is no amount"
         )
-    hours = [billed_hours(client, days, now) for days in (before, after)]
-    return explain(first, second, hours[0], hours[1], (weights or TokenWeights()).milli())
+    return explain(first, second, first_hours, second_hours, (weights or TokenWeights()).milli())
 
 
-def billed_hours(client: Client, days: tuple[date, date], now: datetime | None) -> dict[str | None, float]:
-    """Return the billed replica-hours by model."""
+def billed(
+    client: Client, days: tuple[date, date], weights: TokenWeights | None, now: datetime | None
+) -> tuple[CostReport, dict[str | None, float]]:
+    """Return the report of a range of days, and the replica-hours by model that its bill is of."""
     start, end = (midnight(day) for day in days)
+    report = closed_report(client, *days)
+    if report is not None:
+        hours: Sequence[BillHour] = closed_bill_hours(client, *days)
+    else:
+        report = cost_report(client, *days, weights=weights, now=now)
+        hours = read_bill(client, start, end if now is None else max(start, min(end, now))).hours
     found: dict[str | None, float] = {}
-    for hour in read_bill(client, start, end if now is None else max(start, min(end, now))).hours:
+    for hour in hours:
         found[hour.model] = found.get(hour.model, 0.0) + hour.billed_microseconds / MICROSECONDS_PER_HOUR
-    return found
+    return report, found
 
 
 def explain(

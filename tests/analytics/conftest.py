@@ -104,7 +104,7 @@ def cost(store, cli, tmp_path):
 
     def run(*words, now=CLOSED):
         store.client.close()
-        timed = ["--now", now.isoformat()] if words[0] in ("close", "report", "explain") else []
+        timed = ["--now", now.isoformat()] if words[0] in ("close", "report", "explain", "change") else []
         ran = cli("cost", *words, "--db", str(tmp_path / "fleet.duckdb"), *timed)
         store.client = FileClient(tmp_path / "fleet.duckdb", write=True)
         return ran

@@ -2,10 +2,14 @@
 
 import json
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import duckdb
 import pytest
+
+from analytics.budgets import budgets_used
+from analytics.ledger_reading import closed_bill_hours
+from analytics.waterfall import waterfall
 
 DAY = timedelta(days=1)
 BEGINS = datetime(2026, 10, 1)
@@ -197,3 +201,55 @@ def test_a_hash_written_down_proves_that_nothing_was_cut_off(october, cost):
     lost = cost("verify", "--head", "0123abcd")
     assert lost.code == 1
     assert "no close has the hash 0123abcd" in lost.err
+
+
+@pytest.fixture
+def closed_low(october, cost, tmp_path):
+    """October, frozen at 2 USD/h; then z's late request came, and the provider billed 4,464.00."""
+    october.rows(
+        "budgets",
+        {"budget_id": "z", "team": "z", "month": BEGINS.date(), "currency": "USD", "amount_units": 10**9},
+        {"budget_id": "x", "team": "x", "month": BEGINS.date(), "currency": "USD", "amount_units": 3 * 10**9},
+    )
+    assert cost("close", "--month", "2026-10").code == 0
+    october.late()
+    october.rows(
+        "invoices",
+        {
+            "invoice_id": "i", "period_from": BEGINS, "period_to": datetime(2026, 11, 1), "currency": "USD",
+            "amount_units": 4464 * 10**9, "known_from": CLOSED + timedelta(hours=2), "charge_category": "usage",
+        },
+    )  # fmt: skip
+    return october
+
+
+def test_why_a_bill_changed_goes_by_the_ledger_like_the_report(closed_low, cost):
+    def change():
+        ran = cost("change", "--month", "2026-10", "--by", "team", "--format", "json", now=CLOSED + 2 * DAY)
+        assert ran.code == 0, ran.err
+        return {row["team"]: row["after"] for row in json.loads(ran.out)}
+
+    assert change() == {"warm_idle": 1484 * 10**9, "x": 3 * 10**9, "y": 10**9, "total": 1488 * 10**9}
+    assert cost("close", "--month", "2026-10", "--correct", now=CLOSED + DAY).code == 0
+    corrected = change()
+    assert (corrected["total"], corrected["z"]) == (4464 * 10**9, 3 * 10**9)
+
+
+def test_the_billed_hours_of_a_frozen_month_are_those_of_its_ledger(closed_low, cost):
+    months = (date(2026, 9, 1), date(2026, 10, 1)), (date(2026, 10, 1), date(2026, 11, 1))
+    for units, days_later in ((1488 * 10**9, 0), (4464 * 10**9, 1)):
+        if days_later:
+            cost("close", "--month", "2026-10", "--correct", now=CLOSED + days_later * DAY)
+        hours = closed_bill_hours(closed_low.client, *months[1])
+        found = waterfall(closed_low.client, *months, now=CLOSED + 2 * DAY)
+        assert (len(hours), sum(hour.units for hour in hours), found.after_units) == (31 * 24, units, units)
+
+
+def test_a_budget_of_a_frozen_month_is_used_as_the_ledger_says(closed_low, cost):
+    def used(now):
+        rows = budgets_used(closed_low.client, BEGINS.date(), now).to_dicts()
+        return {row["team"]: row["used_units"] for row in rows}
+
+    assert used(CLOSED + 2 * DAY) == {"x": 3 * 10**9, "z": 0}
+    cost("close", "--month", "2026-10", "--correct", now=CLOSED + DAY)
+    assert used(CLOSED + 2 * DAY) == {"x": 675 * 10**7, "z": 3 * 10**9}
