@@ -293,7 +293,10 @@ class Landing:
             if count := len(arrival.decoded.rejected):
                 self.metrics.count("fleetmeter_dead_letters", count, kind=arrival.record.kind)
         self.on_progress(batch[-1].end)
-        self.metrics.set("fleetmeter_freshness_seconds", self.clock() - batch[0].record.received_us / 1e6)
+        now = self.clock()
+        self.metrics.set("fleetmeter_freshness_seconds", now - batch[0].record.received_us / 1e6)
+        for arrival in batch:
+            self.metrics.observe("fleetmeter_landed_after_seconds", now - arrival.record.received_us / 1e6)
 
     def _insist(self, entries: list[tuple[str, pa.Table]], end: Position) -> list[int]:
         """Land, and try again for as long as the failure may pass."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -82,6 +83,7 @@ class Pipeline:
             self.store.close()
             raise PermanentError(f"the spool's folder {config.data_dir / 'spool'} can't be used: {error}") from error
         self.metrics.read("fleetmeter_spool_bytes", lambda: float(self.spool.unlanded_bytes))
+        self.metrics.read("fleetmeter_free_disk_bytes", lambda: float(shutil.disk_usage(config.data_dir).free))
         self.metrics.read("fleetmeter_replaying", lambda: float(self.landing.replaying))
         self.metrics.read("fleetmeter_spool_age_seconds", self.landing.oldest_age_seconds)
         self.metrics.read("fleetmeter_dead_letter_bytes", lambda: float(dead_letters.size_bytes))

@@ -183,6 +183,30 @@ def test_it_tells_about_itself_in_one_closed_list(collector):
     assert told == {metric.name for metric in SELF_METRICS}
 
 
+def test_rows_and_scrapes_are_counted_as_received_refused_and_landed(collector, client):
+    def counted():
+        names = (
+            'fleetmeter_received_bodies_total{door="rows"}', 'fleetmeter_received_bodies_total{door="scrapes"}',
+            'fleetmeter_refused_bodies_total{door="rows",status="400"}',
+            'fleetmeter_refused_bodies_total{door="scrapes",status="400"}',
+            "fleetmeter_landed_after_seconds_count",
+        )  # fmt: skip
+        return [collector.metric(name) for name in names]
+
+    before = counted()
+    client.land("events", events("counted"))
+    scrapes = collector.api + "/api/v1/scrapes?target=t"
+    assert httpx.post(scrapes, content=b"counted 1\n").status_code == 200
+    assert httpx.post(scrapes, content=b"<html>").status_code == 400
+    assert httpx.post(collector.api + "/api/v1/tables/events", content=b"garbage").status_code == 400
+    collector.wait_until("SELECT count(*) FROM metric_series WHERE name = 'counted'", 1)
+    after = [now - then for now, then in zip(counted(), before, strict=True)]
+    assert after[:4] == [2, 2, 1, 1]
+    assert after[4] >= 2
+    assert collector.metric('fleetmeter_received_bytes_total{door="rows"}') > 0
+    assert collector.metric("fleetmeter_free_disk_bytes ") > 0
+
+
 def test_it_is_healthy_ready_and_described(collector):
     assert httpx.get(collector.api + "/healthz").json() == {"healthy": True}
     assert httpx.get(collector.api + "/readyz").json() == {"ready": True, "reason": None}
