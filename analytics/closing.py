@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collector.client import Client
 
 DAY = timedelta(days=1)
+NOTHING = digest([])
+"""The hash of a day without a billed hour."""
 
 
 class ClosingError(AnalyticsError):
@@ -104,6 +106,8 @@ def close_days(
     sources = read_bill_sources(client, midnight(start_day), midnight(end_day), known_at=now)
     bills = bill_days(sources, start_day, end_day)
     entries, findings, currency = new_entries(client, ranges(days), now, method, weights)
+    if all(made == NOTHING for _, made in bills.values()) and not any(part.height for part in entries):
+        findings.append("nothing is billed: no invoice, and no priced GPU in the inventory")
     if findings and not accept_findings:
         raise ClosingError(
             f"{start_day} to {end_day - DAY} is not closed, because {len(findings)} "

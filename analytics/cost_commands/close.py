@@ -53,7 +53,8 @@ def close(
     month's close short. A frozen month stays as it is; `--correct` writes late requests, restated rates and the like
     as entries of their own, which net with those that they correct.
 
-    Exit code 1 where something is missing from the bill or doubtful, or the month is closed already.
+    Exit code 1 where something is missing from the bill or doubtful, nothing is billed at all, or the month is closed
+    already.
     """
     if (month is None) == (day is None):
         raise click.UsageError("name what to close: --month 2026-11, or --day 2026-11-21")
@@ -64,6 +65,8 @@ def close(
         raise click.UsageError(
             f"{said(start_day, end_day)} is not over at {now:%Y-%m-%d %H:%M}; close it from {end_day} on"
         )
+    if db and not url and not db.is_file():
+        raise click.UsageError(f"no database at {db}; name the file that the collector wrote")
     weights = ctx.obj.section("analytics").token_weights
     with closing(open_data(db, url, write=True)) as client:
         return close_range(

@@ -27,6 +27,20 @@ def test_a_month_closes_to_its_bill(october, cost):
     assert "as it was written" in verified.err
 
 
+def test_a_file_that_is_not_there_is_neither_made_nor_closed(cli, tmp_path):
+    ran = cli("cost", "close", "--month", "2026-10", "--db", str(tmp_path / "typo.duckdb"))
+    assert ran.code == 2
+    assert "no database at" in ran.err
+    assert not (tmp_path / "typo.duckdb").exists()
+
+
+def test_a_month_in_which_nothing_is_billed_is_not_frozen_at_nothing(october, cost):
+    ran = cost("close", "--month", "2026-08")
+    assert (ran.code, ran.out) == (1, "")
+    assert "nothing is billed: no invoice, and no priced GPU in the inventory" in ran.err
+    assert cost("close", "--month", "2026-08", "--accept-findings").code == 0
+
+
 def test_a_month_closed_twice_is_a_finding(october, cost):
     cost("close", "--month", "2026-10")
     ran = cost("close", "--month", "2026-10", now=CLOSED + DAY)
