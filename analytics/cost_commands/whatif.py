@@ -150,8 +150,8 @@ def reserved(
     from analytics.whatif.reserved import reserve
 
     with closing(open_data(db, url)) as client:
-        used = gpu_hours(client, *period(more), gpu_type, now=more["now"])
-    return show(reserve(used, reserved_price, on_demand_price), output)
+        used, currency = gpu_hours(client, *period(more), gpu_type, now=more["now"])
+    return show(reserve(used, reserved_price, on_demand_price, currency=currency), output)
 
 
 @whatif.command()

@@ -16,14 +16,18 @@ if TYPE_CHECKING:
     from collector.client import Client
 
 
-def gpu_hours(client: Client, start_day: date, end_day: date, gpu_type: str, *, now: datetime) -> list[Fraction]:
-    """Return the GPU-hours of each hour from the first to the last in which there was such a GPU.
+def gpu_hours(
+    client: Client, start_day: date, end_day: date, gpu_type: str, *, now: datetime
+) -> tuple[list[Fraction], str]:
+    """Return the GPU-hours of each hour from the first to the last in which there was such a GPU, and the currency.
 
     Raises:
         AnalyticsError: there was none.
+        CurrencyError: the range is billed in several currencies.
     """
     start, end = midnight(start_day), min(midnight(end_day), max(now, midnight(start_day)))
-    inventory = disjoint(read_bill_sources(client, start, end).intervals)
+    sources = read_bill_sources(client, start, end)
+    inventory = disjoint(sources.intervals)
     found: dict[int, Fraction] = defaultdict(Fraction)
     for interval in clipped([part for part in inventory if part.gpu_type == gpu_type], start, end):
         for hour, begins, ends in hours_of(interval):
@@ -33,4 +37,5 @@ def gpu_hours(client: Client, start_day: date, end_day: date, gpu_type: str, *, 
         raise AnalyticsError(f"no replica of the range has a {gpu_type!r}; there are {', '.join(there) or 'none'}")
     first, last = (EPOCH + hour * MICROSECOND for hour in (min(found), max(found)))
     hours = (last - first) // timedelta(hours=1) + 1
-    return [found.get(min(found) + k * HOUR, Fraction(0)) for k in range(hours)]
+    used = [found.get(min(found) + k * HOUR, Fraction(0)) for k in range(hours)]
+    return used, sources.bill(start, end).currency

@@ -175,6 +175,19 @@ def test_the_other_what_ifs_answer_from_a_store(october, cost):
     assert (row["replicas_before"], row["replicas_after"]) == (2, 1)
 
 
+def test_reserving_is_told_in_the_currency_of_the_bill(store, cost):
+    store.rows(
+        "rate_cards",
+        {"rate_id": "a", "gpu_type": "H100", "currency": "EUR", "gpu_hour_units": 2 * 10**9, "valid_from": START},
+    )
+    store.rows("replicas", {"replica": "r", "valid_from": START, "gpu_type": "H100", "gpu_count": 1, "model": "m"})
+    asked = ("--gpu-type", "H100", "--reserved-price", "1", "--on-demand-price", "2", "--day", "2026-11-02")
+    ran = cost("whatif", "reserved", *asked, "--now", "2026-11-03T09:00")
+    assert ran.code == 0, ran.err
+    assert "EUR" in ran.out + ran.err
+    assert "USD" not in ran.out + ran.err
+
+
 def test_what_cannot_be_asked_is_said(october, cost):
     ran = cost("whatif", "gpu", "--gpu-type", "A100", "--per-gpu-hour", "1", *NOW)
     assert (ran.code, "there are H100" in ran.err) == (2, True)
