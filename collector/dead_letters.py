@@ -1,19 +1,23 @@
 """The folder of what was acknowledged and can't become rows: one JSON-lines file a spool record, bounded.
 
 A line is `{"kind", "received_at", "reason", "item_base64"}`. The file is named by the record's place in the spool, so a
-replay after a crash writes the same file again instead of a second one.
+replay after a crash writes the same file again instead of a second one. A letter is durable before the landing passes
+its record: a disk that can't take it makes the landing wait.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from collector.archive_places import sync
 from collector.decoded import Rejected
+from collector.errors import RetryableError
 from collector.spool_records import Position, Record
 
 log = logging.getLogger(__name__)
@@ -39,22 +43,45 @@ class DeadLetters:
         """Size of the folder."""
 
     def keep(self, record: Record, end: Position, rejected: Iterable[Rejected]) -> None:
-        """Write one record's rejects; a disk that can't take them is logged, for the landing must go on."""
-        name = f"{end.segment:012d}-{end.offset_bytes:012d}-{record.kind}.jsonl"
-        content = "".join(line_of(record, item) for item in rejected).encode()
+        """Write one record's rejects durably.
+
+        Raises:
+            RetryableError: the disk can't take them.
+        """
+        self.keep_all([(record, end, rejected)])
+
+    def keep_all(self, letters: Iterable[tuple[Record, Position, Iterable[Rejected]]]) -> None:
+        """Write the rejects of several records durably, all before the first sync: it carries the others along.
+
+        Raises:
+            RetryableError: the disk can't take them; trying again writes the same files.
+        """
+        written: list[Path] = []
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / name).write_bytes(content)
-            self.size_bytes += len(content) - self._sizes.pop(name, 0)
-            self._sizes[name] = len(content)
-            self._trim()
+            for record, end, rejected in letters:
+                name = f"{end.segment:012d}-{end.offset_bytes:012d}-{record.kind}.jsonl"
+                content = "".join(line_of(record, item) for item in rejected).encode()
+                self.folder.mkdir(parents=True, exist_ok=True)
+                (self.folder / name).write_bytes(content)
+                written.append(self.folder / name)
+                self.size_bytes += len(content) - self._sizes.pop(name, 0)
+                self._sizes[name] = len(content)
+            for path in written:
+                sync(path)
+            if written:
+                sync(self.folder)
         except OSError as error:
-            log.error("dead_letter_lost", extra={"file": name, "error": str(error)})
+            raise RetryableError(
+                f"dead letters can't be kept in {self.folder} ({error}); free or mend the disk"
+            ) from error
+        self._trim()
 
     def _trim(self) -> None:
-        while self.size_bytes > self._limit_bytes or len(self._sizes) > FILES_LIMIT:
+        """Delete the oldest files while there are too many; the newest stays however large it is."""
+        while len(self._sizes) > 1 and (self.size_bytes > self._limit_bytes or len(self._sizes) > FILES_LIMIT):
             name = next(iter(self._sizes))
-            (self.folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                (self.folder / name).unlink()
             self.size_bytes -= self._sizes.pop(name)
             log.warning("dead_letter_dropped", extra={"file": name, "limit_bytes": self._limit_bytes})
 

@@ -3,7 +3,7 @@
 A batch is what has gathered within a moment, or enough rows. Its rows and the spool's progress are one transaction, so
 a crash anywhere neither loses nor doubles. A batch that the database refuses for its content is landed record by
 record, and only the bad record goes to the dead letters; one that fails for want of disk or memory is tried again until
-it lands.
+it lands, as are dead letters that can't be written and records that can't be read again.
 """
 
 from __future__ import annotations
@@ -15,21 +15,24 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import pyarrow as pa
 
 from collector.bodies import decode_record_body
 from collector.dead_letters import DeadLetters
-from collector.decoded import Decoded, Rejected, Unknown, merged_entries
+from collector.decoded import Decoded, Rejected
 from collector.errors import CollectorError, PermanentError, RetryableError, StoreFailedError
+from collector.landing_batches import Arrival, entries_of, lost
 from collector.redaction import AttributeRules
 from collector.self_metrics import SelfMetrics
-from collector.spool_records import Position, Record, Spooled
+from collector.spool_records import Damage, DamagedRecordError, Position, Record, Spooled
 from collector.store import Store
 from collector.trace_decoding import TraceDecoder
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
 BODY_BYTES_PER_ROW = 40
 """Of a body that is not decoded yet."""
@@ -37,17 +40,6 @@ DRAIN_SECONDS = 5.0
 """How long a stopping collector goes on with the records of the last run."""
 DRAIN_RETRIES = 3
 """How often a failing batch is tried again once the collector is stopping; the spool keeps it for the next start."""
-
-
-@dataclass(slots=True)
-class Arrival:
-    """One durable record with its rows."""
-
-    record: Record
-    end: Position
-    decoded: Decoded
-    landed: Future[int] | None
-    """Told how many rows were new, where somebody waits for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,10 +232,19 @@ class Landing:
 
     def _read_again(self, spooled: Spooled) -> Record:
         try:
-            return self.read_again(spooled)
-        except (OSError, PermanentError) as error:
+            return self._insist("spool_unreadable", lambda: self.read_again(spooled))
+        except DamagedRecordError as error:
             log.error("spool_record_lost", extra={"segment": spooled.end.segment, "error": str(error)})
-            return Record("unreadable", "identity", int(self.clock() * 1e6), {}, b"")
+            return Record("damaged", "identity", int(self.clock() * 1e6), {}, error.content)
+
+    def keep_damaged(self, damage: Damage) -> None:
+        """Put bytes of the spool that are no whole record into the dead letters; called from the landing thread."""
+        record = Record("damaged", "identity", int(self.clock() * 1e6), {}, damage.content)
+        said = f"bytes {damage.start_bytes} to {damage.end.offset_bytes} of segment {damage.end.segment} are no record"
+        letter = (record, damage.end, (Rejected(said, damage.content),))
+        self._insist("dead_letters_failed", lambda: self.dead_letters.keep_all([letter]))
+        self.metrics.count("fleetmeter_damaged_spool_bytes", len(damage.content))
+        self.metrics.count("fleetmeter_dead_letters", kind=record.kind)
 
     def land(self, batch: list[Arrival]) -> None:
         """Land a batch whole, or, where its content is refused, record by record."""
@@ -263,7 +264,8 @@ class Landing:
         entries = [(table, self._ruled(rows)) for table, rows in entries]
         self._keep_rejected(batch)
         started = time.monotonic()
-        counts = self._insist(entries, batch[-1].end)
+        end = batch[-1].end
+        counts = self._insist("landing_failed", lambda: self.store.land_conformed(entries, end))
         self.metrics.observe("fleetmeter_landing_seconds", time.monotonic() - started)
         self._dirty = True
         for (table, rows), count in zip(entries, counts, strict=True):
@@ -284,9 +286,9 @@ class Landing:
 
     def _keep_rejected(self, batch: list[Arrival]) -> None:
         """Before the commit: a crash after it would lose them, and a replay writes the same files again."""
-        for arrival in batch:
-            if arrival.decoded.rejected:
-                self.dead_letters.keep(arrival.record, arrival.end, arrival.decoded.rejected)
+        letters = [(one.record, one.end, one.decoded.rejected) for one in batch if one.decoded.rejected]
+        if letters:
+            self._insist("dead_letters_failed", lambda: self.dead_letters.keep_all(letters))
 
     def _finish(self, batch: list[Arrival]) -> None:
         for arrival in batch:
@@ -298,18 +300,23 @@ class Landing:
         for arrival in batch:
             self.metrics.observe("fleetmeter_landed_after_seconds", now - arrival.record.received_us / 1e6)
 
-    def _insist(self, entries: list[tuple[str, pa.Table]], end: Position) -> list[int]:
-        """Land, and try again for as long as the failure may pass."""
+    def _insist(self, event: str, attempt: Callable[[], T]) -> T:
+        """Try again for as long as the failure may pass; a stopping collector leaves it to the next start.
+
+        Raises:
+            RetryableError: it failed, and the collector stops or the database can't go on.
+            PermanentError: trying again can't help.
+        """
         tries = 0
         while True:
             try:
-                return self.store.land_conformed(entries, end)
+                return attempt()
             except StoreFailedError:
                 raise
             except RetryableError as error:
                 tries += 1
                 self.metrics.count("fleetmeter_landing_retries")
-                log.error("landing_failed", extra={"error": str(error), "tries": tries})
+                log.error(event, extra={"error": str(error), "tries": tries})
                 if self._stopping.is_set() and tries >= DRAIN_RETRIES:
                     raise
                 self._stopping.wait(RETRY_SECONDS[min(tries, len(RETRY_SECONDS)) - 1])
@@ -320,7 +327,7 @@ class Landing:
         lost = Rejected(f"refused by the database: {error}", arrival.record.body)
         arrival.decoded = Decoded({}, 0, (lost, *arrival.decoded.rejected))
         self._keep_rejected([arrival])
-        self._insist([], arrival.end)
+        self._insist("landing_failed", lambda: self.store.land_conformed([], arrival.end))
         self._finish([arrival])
         if arrival.landed is not None:
             arrival.landed.set_exception(error)
@@ -363,39 +370,7 @@ def rows_in(spooled: Spooled) -> int:
     return len(spooled.record.body) // BODY_BYTES_PER_ROW if spooled.record is not None else 1
 
 
-def lost(record: Record, error: BaseException) -> Decoded:
-    """Return no rows, and the whole record as rejected."""
-    return Decoded({}, 0, (Rejected(str(error), record.body),))
-
-
 def let_go(spooled: Spooled) -> Spooled:
     """Keep only the place of a record, and who waits for it."""
     landed = spooled.handed.landed if spooled.handed else None
     return replace(spooled, record=None, handed=Handed(None, landed))
-
-
-def entries_of(
-    batch: list[Arrival], unknown: Unknown | None = None
-) -> tuple[list[tuple[str, pa.Table]], dict[int, list[int]]]:
-    """Put the rows of all records of a table together, except where somebody waits for a record's own count.
-
-    `unknown` tells which series the tables lack; the others are not described again.
-
-    Returns:
-        The entries (table, rows) to insert, and for each arrival's id the entries that are its own.
-
-    Raises:
-        PermanentError: a value is of no Arrow type, which no decoder should let through.
-    """
-    entries: list[tuple[str, pa.Table]] = []
-    owners: dict[int, list[int]] = {}
-    try:
-        for arrival in batch:
-            if arrival.landed is not None:
-                own = list(arrival.decoded.tables.items())
-                owners[id(arrival)] = list(range(len(entries), len(entries) + len(own)))
-                entries += own
-        entries += merged_entries([one.decoded for one in batch if one.landed is None], unknown)
-    except (pa.ArrowException, ArithmeticError, TypeError, ValueError) as error:
-        raise PermanentError(f"rows that are no Arrow: {error}") from error
-    return entries, owners

@@ -77,6 +77,7 @@ class Pipeline:
                 limit_bytes=config.spool_limit_bytes,
                 min_free_bytes=config.min_free_bytes,
                 hand_on=self.landing.put,
+                on_damage=self.landing.keep_damaged,
                 on_failure=lambda error: self.on_failure(StoreFailedError(f"the spool broke off: {error!r}")),
             )
         except OSError as error:

@@ -18,16 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from collector.errors import PermanentError, RetryableError
+from collector.errors import RetryableError
 from collector.spool_records import (
     MAGIC,
+    Damage,
+    DamagedRecordError,
     Position,
     Record,
     Spooled,
     decode_record,
-    decode_records,
     encode_record,
-    next_record_start,
+    walk_segment,
 )
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,8 @@ class Spool:
         segment_bytes: a segment is closed once it is longer.
         hand_on: called in order with each group of records once they are durable.
         on_failure: called from the spool's thread when it can't go on: nothing more would be acknowledged.
+        on_damage: called by `replay` with bytes that are no whole record, before what follows is yielded.
+        sync: makes a file's content durable; tests give slow and failing disks.
     """
 
     def __init__(
@@ -81,6 +84,8 @@ class Spool:
         limit_bytes: int,
         hand_on: Callable[[list[Spooled]], None],
         on_failure: Callable[[BaseException], None] = lambda error: None,
+        on_damage: Callable[[Damage], None] = lambda damage: None,
+        sync: Callable[[int], None] = sync_content,
         min_free_bytes: int = 0,
         segment_bytes: int = 64 * 2**20,
     ) -> None:
@@ -90,6 +95,8 @@ class Spool:
         self._segment_bytes = segment_bytes
         self._hand_on = hand_on
         self._on_failure = on_failure
+        self._on_damage = on_damage
+        self._sync = sync
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
         self._waiting_bytes = 0
@@ -109,7 +116,7 @@ class Spool:
         self._thread.start()
 
     def replay(self) -> Iterator[Spooled]:
-        """Yield every durable record after the database's progress, in order; cut torn tails for good."""
+        """Yield every durable record after the database's progress, in order; tell of damage and cut torn tails."""
         for number, path in sorted(self._replayable.items()):
             if number < self._landed.segment:
                 continue
@@ -118,22 +125,18 @@ class Spool:
 
     def _replay_segment(self, number: int, path: Path, start_bytes: int) -> Iterator[Spooled]:
         content = path.read_bytes()
-        start = max(start_bytes, min(len(MAGIC), len(content)))
-        while True:
-            end = start
-            for record, following in decode_records(content, start):
-                yield Spooled(record, end, Position(number, following))
-                end = following
-            if end >= len(content):
-                return
-            resume = next_record_start(content, end + 1)
-            if resume is None:
-                break
-            log.error("spool_damaged", extra={"segment": path.name, "from_bytes": end, "to_bytes": resume})
-            start = resume
-        log.warning("spool_tail_cut", extra={"segment": path.name, "kept_bytes": end, "cut_bytes": len(content) - end})
-        os.truncate(path, end)
-        self._sizes[number] = end
+        for record, start, end in walk_segment(content, start_bytes):
+            if record is not None:
+                yield Spooled(record, start, Position(number, end))
+                continue
+            said = {"segment": path.name, "from_bytes": start, "to_bytes": end}
+            self._on_damage(Damage(start, Position(number, end), content[start:end]))
+            if end < len(content):
+                log.error("spool_damaged", extra=said)
+                continue
+            log.warning("spool_tail_cut", extra=said)
+            os.truncate(path, start)
+            self._sizes[number] = start
 
     def append(self, record: Record, handed: Any = None) -> Future[Position]:
         """Queue a record; the future ends when it is durable.
@@ -170,13 +173,19 @@ class Spool:
         """Read a durable record again.
 
         Raises:
-            PermanentError: its bytes are no longer whole.
+            DamagedRecordError: its bytes are no longer whole, or its file is gone.
+            RetryableError: it can't be read now: too many open files, a disk that fails.
         """
-        with self._path(spooled.end.segment).open("rb") as file:
-            file.seek(spooled.start_bytes)
-            framed = file.read(spooled.end.offset_bytes - spooled.start_bytes)
+        try:
+            with self._path(spooled.end.segment).open("rb") as file:
+                file.seek(spooled.start_bytes)
+                framed = file.read(spooled.end.offset_bytes - spooled.start_bytes)
+        except FileNotFoundError as error:
+            raise DamagedRecordError(spooled.end, b"") from error
+        except OSError as error:
+            raise RetryableError(f"the spool in {self.folder} can't be read ({error})") from error
         if (found := decode_record(memoryview(framed), 0)) is None:
-            raise PermanentError(f"the spooled record that ends at {spooled.end} is damaged")
+            raise DamagedRecordError(spooled.end, framed)
         return found[0]
 
     def landed(self, position: Position) -> None:
@@ -292,10 +301,8 @@ class Spool:
         """Append and sync; return the offset where the frames start."""
         if self._file < 0:
             self._open_segment()
-        content = memoryview(b"".join(frames))
-        while content:
-            content = content[os.write(self._file, content) :]
-        sync_content(self._file)
+        write_all(self._file, b"".join(frames))
+        self._sync(self._file)
         return self._offset
 
     def _open_segment(self) -> None:
@@ -305,7 +312,9 @@ class Spool:
         with self._lock:
             self._number = number
             self._sizes[number] = 0
-        self._offset = os.write(self._file, MAGIC)
+        self._offset = 0  # where a failed write is cut off
+        write_all(self._file, MAGIC)
+        self._offset = len(MAGIC)
         folder = os.open(self.folder, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -332,3 +341,10 @@ class Spool:
 
     def _path(self, number: int) -> Path:
         return self.folder / SEGMENT_NAME.format(number)
+
+
+def write_all(file: int, content: bytes) -> None:
+    """Write every byte; one call of the system may take only a part."""
+    left = memoryview(content)
+    while left:
+        left = left[os.write(file, left) :]

@@ -3,7 +3,8 @@
     segment = MAGIC record*
     record  = lengths and checksum (16 bytes) · head (JSON) · body
 
-The checksum covers head and body, so the first record that does not check ends what can be trusted.
+The checksum covers head and body, so a record that checks is whole wherever it stands: damage, of the header too, costs
+the records that it hits and no other.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from collector.errors import PermanentError
 
 MAGIC = b"fleetmeter-spool-1\n"
 PREFIX = struct.Struct("<4sIII")
@@ -61,6 +64,27 @@ class Spooled:
     """What the receiver hands on beside it; None after a restart."""
 
 
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Bytes of a segment that are no whole record: a last write that a crash broke off, or what the disk spoiled."""
+
+    start_bytes: int
+    """Where they start in the segment."""
+    end: Position
+    """Where they end."""
+    content: bytes
+    """The bytes."""
+
+
+class DamagedRecordError(PermanentError):
+    """A record that was whole when it was written and is not any more."""
+
+    def __init__(self, end: Position, content: bytes) -> None:
+        super().__init__(f"the spooled record that ends at {end} is damaged or gone")
+        self.content = content
+        """What is left of its bytes."""
+
+
 def encode_record(record: Record) -> bytes:
     """Frame one record."""
     head = json.dumps([record.kind, record.encoding, record.received_us, record.meta], separators=(",", ":")).encode()
@@ -68,15 +92,35 @@ def encode_record(record: Record) -> bytes:
     return b"".join((PREFIX.pack(MARK, len(head), len(record.body), checksum), head, record.body))
 
 
+def first_record_start(segment: bytes | memoryview) -> int:
+    """Return where records begin: after the header, or at once where that is damaged or was written in part."""
+    return len(MAGIC) if bytes(segment[: len(MAGIC)]) == MAGIC else 0
+
+
 def decode_records(segment: bytes | memoryview, start_bytes: int = 0) -> Iterator[tuple[Record, int]]:
     """Yield each whole record with the offset where it ends; stop before the first that is torn or does not check."""
     view = memoryview(segment)
-    if bytes(view[: len(MAGIC)]) != MAGIC:
-        return
-    offset = max(start_bytes, len(MAGIC))
+    offset = start_bytes or first_record_start(segment)
     while (found := decode_record(view, offset)) is not None:
         yield found
         offset = found[1]
+
+
+def walk_segment(segment: bytes, start_bytes: int = 0) -> Iterator[tuple[Record | None, int, int]]:
+    """Yield (record, start, end) for each whole record, and (None, start, end) for bytes between that are none."""
+    if MAGIC.startswith(segment):
+        return
+    view = memoryview(segment)
+    offset = start_bytes or first_record_start(segment)
+    while offset < len(segment):
+        if (found := decode_record(view, offset)) is not None:
+            yield found[0], offset, found[1]
+            offset = found[1]
+        else:
+            resume = next_record_start(segment, offset + 1)
+            end = len(segment) if resume is None else resume
+            yield None, offset, end
+            offset = end
 
 
 def decode_record(view: memoryview, offset: int) -> tuple[Record, int] | None:

@@ -14,7 +14,7 @@ import duckdb
 from collector.archive_places import FolderPlace
 from collector.backups import DATABASE
 from collector.errors import PermanentError
-from collector.spool_records import MAGIC, Position, decode_records
+from collector.spool_records import MAGIC, Position, first_record_start, walk_segment
 from collector.store import FileStore
 from collector.table_contracts import BOOKKEEPING, TableContract, table_contracts
 
@@ -163,18 +163,17 @@ def check_spool(folder: Path, progress: Position) -> Iterator[Finding]:
     segments = {int(path.stem.split("-")[1]): path for path in sorted(folder.glob("segment-*.spool"))}
     for number, path in segments.items():
         content = path.read_bytes()
-        end = min(len(MAGIC), len(content))
-        if content[:end] != MAGIC[:end]:
-            yield Finding(path.name, "does not begin as a segment", "move it away; what was in it is lost")
-            continue
-        for _, following in decode_records(content):
-            end = following
-        torn = len(content) - end
-        newest = number == max(segments)
-        if torn and not newest:
-            fix = "start the collector: it lands what can be read after it, and says what it can't"
-            yield Finding(path.name, f"is damaged from byte {end} on", fix)
-        if number == progress.segment and end < progress.offset_bytes:
+        end = 0
+        damaged: list[int] = []
+        for record, start, following in walk_segment(content):
+            if record is not None:
+                end = following
+            elif following < len(content) or number != max(segments):
+                damaged.append(start)
+        if damaged or (first_record_start(content) == 0 and not MAGIC.startswith(content)):
+            fix = "start the collector: it lands what can be read, and keeps the rest in the dead letters"
+            yield Finding(path.name, f"is damaged from byte {damaged[0] if damaged else 0} on", fix)
+        if number == progress.segment and max(end, first_record_start(content)) < progress.offset_bytes:
             said = f"ends at byte {end}, and the tables have taken {progress.offset_bytes} of it"
             yield Finding(path.name, said, "database and spool are not of one time: restore both from one backup")
     expected = set(range(progress.segment + 1, max(segments, default=0) + 1))

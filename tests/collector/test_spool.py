@@ -9,9 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.errors import PermanentError, RetryableError
+from collector.errors import RetryableError
 from collector.spool import Spool
-from collector.spool_records import MAGIC, Position, Record, decode_records, encode_record, next_record_start
+from collector.spool_records import (
+    MAGIC,
+    DamagedRecordError,
+    Position,
+    Record,
+    decode_records,
+    encode_record,
+    first_record_start,
+    next_record_start,
+    walk_segment,
+)
 
 RECORDS = st.lists(
     st.builds(
@@ -68,6 +78,19 @@ def test_a_flipped_bit_never_gives_back_a_record_that_was_not_written(records, d
     assert len(found) < len(records)
 
 
+@given(records=RECORDS.filter(bool), data=st.data())
+def test_a_flipped_bit_anywhere_costs_one_record_at_most_and_every_byte_is_accounted_for(records, data):
+    segment = bytearray(MAGIC + b"".join(encode_record(one) for one in records))
+    position = data.draw(st.integers(0, len(segment) - 1))
+    segment[position] ^= 1 << data.draw(st.integers(0, 7))
+    content = bytes(segment)
+    walked = list(walk_segment(content))
+    found = [one for one, _, _ in walked if one is not None]
+    assert len(found) == len(records) - (position >= len(MAGIC))
+    assert [start for _, start, _ in walked] == [first_record_start(content), *(end for _, _, end in walked[:-1])]
+    assert walked[-1][2] == len(content)
+
+
 @given(tail=st.binary(max_size=100))
 def test_rubbish_after_the_last_record_is_no_record(tail):
     segment = MAGIC + encode_record(record(1)) + tail
@@ -115,6 +138,76 @@ def test_the_damaged_middle_of_a_segment_does_not_hide_what_follows(tmp_path):
     assert [one.record for one in spool_in(tmp_path).replay()] == [record(1), record(3)]
 
 
+@pytest.mark.parametrize(
+    "header", [b"Fleetmeter-spool-1\n", MAGIC[:7], b""], ids=["flipped", "written in part", "gone"]
+)
+def test_a_damaged_header_costs_no_record(tmp_path, header):
+    filled(tmp_path, [record(number) for number in range(50)])
+    (segment,) = tmp_path.glob("*.spool")
+    segment.write_bytes(header + segment.read_bytes()[len(MAGIC) :])
+    assert [one.record for one in spool_in(tmp_path).replay()] == [record(number) for number in range(50)]
+
+
+def test_damaged_bytes_are_told_before_they_are_cut(tmp_path):
+    ends = filled(tmp_path, [record(1), record(2), record(3)])
+    (segment,) = tmp_path.glob("*.spool")
+    content = bytearray(segment.read_bytes())
+    for end in (ends[0], ends[2]):
+        content[end.offset_bytes - 1] ^= 1
+    segment.write_bytes(content)
+    told = []
+    assert [one.record for one in spool_in(tmp_path, on_damage=told.append).replay()] == [record(2)]
+    assert [(one.start_bytes, one.end) for one in told] == [
+        (len(MAGIC), ends[0]),
+        (ends[1].offset_bytes, ends[2]),
+    ]
+    assert (
+        b"".join(one.content for one in told)
+        == content[len(MAGIC) : ends[0].offset_bytes] + content[ends[1].offset_bytes :]
+    )
+
+
+def test_a_slow_disk_delays_answers_and_a_full_queue_behind_it_is_refused(tmp_path):
+    moving, syncing = threading.Event(), threading.Event()
+
+    def slow(file):
+        syncing.set()
+        assert moving.wait(60)
+
+    spool = spool_in(tmp_path, limit_bytes=2000, sync=slow)
+    spool.start()
+    waiting = [spool.append(record(1, size=900))]
+    assert syncing.wait(10)
+    waiting.append(spool.append(record(2, size=900)))
+    with pytest.raises(RetryableError, match="spool_limit_bytes"):
+        spool.append(record(3, size=900))
+    assert not any(one.done() for one in waiting)
+    moving.set()
+    assert [one.result(10).segment for one in waiting] == [1, 1]
+    spool.close()
+    assert [one.record for one in spool_in(tmp_path).replay()] == [record(1, size=900), record(2, size=900)]
+
+
+def test_a_sync_that_fails_is_no_acknowledgement_and_the_next_record_has_a_segment_of_its_own(tmp_path):
+    import errno
+    import os
+
+    failures = [OSError(errno.EIO, "the disk fails")]
+
+    def failing(file):
+        if failures:
+            raise failures.pop()
+        os.fsync(file)
+
+    spool = spool_in(tmp_path, sync=failing)
+    spool.start()
+    with pytest.raises(RetryableError, match="the disk fails"):
+        spool.append(record(1)).result(10)
+    assert spool.append(record(2)).result(10).segment == 2
+    spool.close()
+    assert [one.record for one in spool_in(tmp_path).replay()] == [record(2)]
+
+
 def test_records_are_handed_on_in_order_once_they_are_durable(tmp_path):
     handed = []
     spool = spool_in(tmp_path, hand_on=handed.extend)
@@ -143,8 +236,25 @@ def test_a_record_that_is_damaged_when_it_is_read_again_is_no_record(tmp_path):
     with segment.open("r+b") as file:
         file.seek(handed[0].end.offset_bytes - 1)
         file.write(b"\xff")
-    with pytest.raises(PermanentError, match="damaged"):
+    with pytest.raises(DamagedRecordError, match="damaged") as found:
         spool_in(tmp_path).read(handed[0])
+    assert found.value.content == encode_record(record(1))[:-1] + b"\xff"
+    segment.unlink()
+    with pytest.raises(DamagedRecordError, match="gone"):
+        spool_in(tmp_path).read(handed[0])
+
+
+def test_a_record_that_cannot_be_read_just_now_is_not_lost(tmp_path):
+    handed = []
+    filled(tmp_path, [record(1)], hand_on=handed.extend)
+    (segment,) = tmp_path.glob("*.spool")
+    segment.rename(tmp_path / "away")
+    segment.mkdir()
+    with pytest.raises(RetryableError, match="can't be read"):
+        spool_in(tmp_path).read(handed[0])
+    segment.rmdir()
+    (tmp_path / "away").rename(segment)
+    assert spool_in(tmp_path).read(handed[0]) == record(1)
 
 
 def test_a_full_spool_refuses_until_something_has_landed(tmp_path):
@@ -214,6 +324,36 @@ def test_a_write_that_fails_halfway_is_refused_and_leaves_no_torn_record(tmp_pat
     assert done.stdout.startswith("refused the spool in")
     found = [one.record.received_us for one in spool_in(tmp_path).replay()]
     assert found == [1, 3]
+
+
+FULL_AT_A_SEGMENT = """
+import resource, signal, sys
+from pathlib import Path
+from collector.errors import RetryableError
+from collector.spool import Spool
+from collector.spool_records import Position, Record
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+folder, hand_on = Path(sys.argv[1]), lambda records: None
+spool = Spool(folder, landed=Position(0, 0), limit_bytes=10**9, hand_on=hand_on, segment_bytes=100)
+spool.start()
+spool.append(Record("traces", "identity", 1, {}, bytes(1000))).result(10)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))
+try:
+    spool.append(Record("traces", "identity", 2, {}, bytes(1000))).result(10)
+except RetryableError as error:
+    print("refused", error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+spool.append(Record("traces", "identity", 3, {}, bytes(1000))).result(10)
+spool.close()
+"""
+
+
+def test_a_header_that_is_written_in_part_leaves_an_empty_segment(tmp_path):
+    command = [sys.executable, "-c", FULL_AT_A_SEGMENT, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("refused the spool in")
+    assert [path.stat().st_size > 0 for path in sorted(tmp_path.glob("*.spool"))] == [True, False, True]
+    assert [one.record.received_us for one in spool_in(tmp_path).replay()] == [1, 3]
 
 
 def test_a_sender_that_goes_away_before_the_answer_stops_nobody_else(tmp_path):
