@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from collector.clocks import ReceiptClock
 from collector.config import CollectorConfig
 from collector.dead_letters import DeadLetters
 from collector.errors import PermanentError, StoreFailedError
@@ -45,6 +46,8 @@ class Pipeline:
     config: CollectorConfig
     on_failure: Callable[[StoreFailedError], None]
     metrics: SelfMetrics = field(default_factory=SelfMetrics)
+    clock: ReceiptClock = field(default_factory=ReceiptClock)
+    """When bodies came in."""
     store: Store = field(init=False)
     spool: Spool = field(init=False)
     landing: Landing = field(init=False)
@@ -69,6 +72,7 @@ class Pipeline:
             self.on_failure,
             limits_of(config),
             AttributeRules(config.redact_attributes, config.attribute_limit, config.attribute_value_limit),
+            self.clock,
         )
         try:
             self.spool = Spool(

@@ -107,7 +107,14 @@ class Collector:
             answering(pipeline, config) as door,
             auditing(config, metrics) as audit,
         ):
-            intake = Intake(pipeline.spool, decoders, pipeline.traces, metrics, max_body_bytes=config.max_body_bytes)
+            intake = Intake(
+                pipeline.spool,
+                decoders,
+                pipeline.traces,
+                metrics,
+                max_body_bytes=config.max_body_bytes,
+                clock=pipeline.clock,
+            )
             api = Api(
                 intake,
                 door,

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from collector import backups
-from collector.archive import Archive
+from collector.archive import Archive, large_tables
 from collector.archive_views import build_views, views_are_current
 from collector.config import CollectorConfig
 from collector.duckdb_files import lock_in, open_file, settings
@@ -26,7 +26,7 @@ from collector.migrations import check_current, migrate, roll_back
 from collector.rollups import Rollups
 from collector.spool_records import Position
 from collector.sql_door import SqlDoor
-from collector.table_contracts import conform, with_received_at
+from collector.table_contracts import conform, table_contracts, time_column_of, with_received_at
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +92,9 @@ class Store(Protocol):
 
     def expire(self, table: str, before: date) -> int:
         """Drop a table's days before a day; return the rows dropped."""
+
+    def newest_before(self, moment: datetime) -> datetime | None:
+        """Return the time of the newest row before a moment, naive UTC; None where there is none."""
 
     def back_up(self, folder: Path) -> int:
         """Write a consistent copy into a new folder while landing goes on; return its bytes."""
@@ -347,6 +350,20 @@ class FileStore:
             if table == "requests":
                 self.rollups.forget_before(before)
             return dropped
+
+    def newest_before(self, moment: datetime) -> datetime | None:
+        """Return the time of the newest row before a moment, of the tables that have days; archived ones too."""
+        newest = [found for found in map(self.archive.horizon, large_tables()) if found is not None and found < moment]
+        cursor = self._connection.cursor()
+        try:
+            for table in large_tables():
+                clock = time_column_of(table_contracts()[table])
+                sql = f'SELECT max("{clock}") FROM main."{table}" WHERE "{clock}" < $moment'
+                found = cursor.execute(sql, {"moment": moment}).fetchall()[0][0]
+                newest += [found] if found is not None else []
+        finally:
+            cursor.close()
+        return max(newest, default=None)
 
     def back_up(self, folder: Path) -> int:
         """Write a consistent copy into a new folder while landing goes on; see `collector.backups`."""

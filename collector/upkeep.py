@@ -1,6 +1,7 @@
 """What the collector does beside landing, now and then: rollups, the archive, retention. Never in the way of landing.
 
-A failure is told and tried again at the next round: nothing here is needed for a row to be safe or readable.
+A failure is told and tried again at the next round: nothing here is needed for a row to be safe or readable. While the
+clock is in doubt no day leaves.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from collector.clocks import ReceiptClock, doubt, steady_seconds
 from collector.config import CollectorConfig
 from collector.errors import CollectorError
 from collector.self_metrics import SelfMetrics
@@ -28,15 +30,27 @@ class Upkeep:
         store: what is kept up.
         config: the collector's section.
         metrics: told about each round.
-        clock: the time now, UTC.
+        clock: seconds since 1970 by the machine's clock.
+        steady: seconds that nobody can set.
     """
 
     store: Store
     config: CollectorConfig
     metrics: SelfMetrics
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    clock: Callable[[], float] = time.time
+    steady: Callable[[], float] = steady_seconds
+    _started_at: datetime = field(init=False)
+    _newest: datetime | None = field(init=False)
+    _moved: ReceiptClock = field(init=False)
+    _doubted: str = ""
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
+
+    def __post_init__(self) -> None:
+        self._moved = ReceiptClock(self.clock, self.steady)
+        self._started_at = self._now()
+        # Here, before anything new lands: later rows have the clock's own time.
+        self._newest = self.store.newest_before(self._started_at + timedelta(days=1))
 
     def start(self) -> None:
         """Start the thread."""
@@ -52,11 +66,12 @@ class Upkeep:
     def round(self) -> None:
         """Settle, archive and expire what is due."""
         started = time.monotonic()
-        now = self.clock().astimezone(UTC).replace(tzinfo=None)
+        now = self._now()
         try:
-            self.store.compact(now, self.config.archive_after_days)
-            for table, days in self.config.retention_days.items():
-                self.store.expire(table, now.date() - timedelta(days=days))
+            if self._in_doubt():
+                self.store.compact(now)
+            else:
+                self._let_days_go(now)
             self.metrics.count("fleetmeter_upkeep_rounds", result="ok")
         except CollectorError as error:
             self.metrics.count("fleetmeter_upkeep_rounds", result="failed")
@@ -66,6 +81,28 @@ class Upkeep:
         self.metrics.set("fleetmeter_database_bytes", health.size_bytes)
         self.metrics.set("fleetmeter_archived_rows", health.archived_rows_count)
         self.metrics.set("fleetmeter_stale_hours", health.stale_hours_count)
+
+    def _let_days_go(self, now: datetime) -> None:
+        self.store.compact(now, self.config.archive_after_days)
+        for table, days in self.config.retention_days.items():
+            self.store.expire(table, now.date() - timedelta(days=days))
+
+    def _in_doubt(self) -> bool:
+        """Tell whether the clock is doubted, and say so where that has changed."""
+        if self.config.archive_after_days is None and not self.config.retention_days:
+            return False
+        said = doubt(self._moved.moved_seconds, self._started_at, self._newest)
+        self.metrics.set("fleetmeter_clock_in_doubt", float(bool(said)))
+        if said and not self._doubted:
+            fix = "set the clock right, then restart the collector: nothing is archived or expires until then"
+            log.error("clock_in_doubt", extra={"error": said, "fix": fix})
+        elif self._doubted and not said:
+            log.info("clock_trusted_again")
+        self._doubted = said
+        return bool(said)
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self.clock(), UTC).replace(tzinfo=None)
 
     def _run(self) -> None:
         while not self._stopping.wait(self.config.upkeep_interval_seconds):
