@@ -1,5 +1,8 @@
 """An archive that can't be read holds back rows of its own days, and buries none."""
 
+import os
+import time
+
 import pytest
 
 from collector.errors import RetryableError
@@ -18,7 +21,14 @@ def archived(tmp_path):
 
 
 def damage(file):
-    file.write_bytes(file.read_bytes()[:-8] + bytes(8))
+    rewrite(file, file.read_bytes()[:-8] + bytes(8), days=1)
+
+
+def rewrite(file, content, *, days):
+    """Write a file with a time of its own: DuckDB 1.5 goes by it, in seconds, for what it has read of a file before."""
+    file.write_bytes(content)
+    at = time.time() - 86_400 * days
+    os.utime(file, (at, at))
 
 
 @pytest.mark.parametrize("spoil", [damage, lambda file: file.unlink()], ids=["damaged", "missing"])
@@ -41,7 +51,7 @@ def test_rows_of_a_day_whose_file_cannot_be_read_wait_until_it_is_mended(archive
     for _ in range(2):
         with pytest.raises(RetryableError, match="make the archive reachable"):
             store.land({table: rows})
-    file.write_bytes(whole)
+    rewrite(file, whole, days=2)
     assert store.land({table: rows}) == {table: 0}
 
 

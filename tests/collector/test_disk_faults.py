@@ -1,16 +1,33 @@
 """Disks that fail, fill up or spoil what they hold: the landing waits, and nothing acknowledged is lost."""
 
+import base64
 import json
+import random
 import threading
 
 import pytest
 
 from collector.bodies import decode_record_body
+from collector.config import CollectorConfig
 from collector.landing import Handed
 from collector.spool_records import MAGIC, Record, encode_record
+from collector.testing import span_message, traces_body
 from tests.collector.test_landing import SCRAPE, landing_in, run, traces
 
 GARBAGE = Record("traces", "identity", 1_790_000_100_000_000, {}, b"garbage")
+
+
+def config_in(data_dir):
+    return CollectorConfig(
+        data_dir=data_dir, trace_decoder="reference", min_free_bytes=0, landing_linger_seconds=0.1,
+        duckdb_threads=1, duckdb_memory_bytes=256 * 2**20,
+    )  # fmt: skip
+
+
+def spooled(number):
+    """A record of one span, the same at every call, that no disk can make smaller."""
+    text = random.Random(number).randbytes(4000).hex()
+    return Record("traces", "identity", 1_790_000_100_000_000, {}, traces_body(span_message(number, {"text": text})))
 
 
 def until(condition):
@@ -103,8 +120,6 @@ def test_what_is_left_of_a_record_that_was_spoiled_on_disk_is_a_dead_letter(tmp_
 
 
 def encoded(content):
-    import base64
-
     return base64.b64encode(content).decode()
 
 
