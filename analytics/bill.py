@@ -47,6 +47,10 @@ class ReplicaInterval:
     """The GPU model; None can't be priced by rate."""
     gpu_count: int | None
     """GPUs; None can't be priced by rate. Unit: GPUs."""
+    deployment: str | None = None
+    """The deployment that it belongs to."""
+    owner: str | None = None
+    """The team that reserved it."""
 
 
 @dataclass(frozen=True, slots=True)

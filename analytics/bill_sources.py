@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from analytics.bill import Bill, InvoiceLine, Rate, ReplicaInterval, bill_of
+from analytics.bill import Bill, InvoiceLine, Rate, ReplicaInterval, bill_of, clipped, disjoint
 from analytics.statements import ask
 
 if TYPE_CHECKING:
@@ -43,9 +43,23 @@ def read_bill_sources(
         min([start, *(line.period_from for line in invoices)]),
         max([end, *(line.period_to for line in invoices)]),
     )
-    inventory = ask(client, "replicas_inventory_interval", start=widest[0], end=widest[1], known_at=known_at)
-    intervals = tuple(ReplicaInterval(**row) for row in inventory.iter_rows(named=True))
+    intervals = tuple(read_intervals(client, *widest, known_at=known_at))
     return BillSources(intervals, tuple(read_rates(client, known_at=known_at)), invoices)
+
+
+def read_intervals(
+    client: Client, start: datetime, end: datetime, *, known_at: datetime | None = None
+) -> list[ReplicaInterval]:
+    """Read the inventory rows that touch a range (naive UTC), restated ones as they were restated; they may overlap."""
+    rows = ask(client, "replicas_inventory_interval", start=start, end=end, known_at=known_at)
+    return [ReplicaInterval(**row) for row in rows.iter_rows(named=True)]
+
+
+def read_inventory(
+    client: Client, start: datetime, end: datetime, *, known_at: datetime | None = None
+) -> list[ReplicaInterval]:
+    """Read what was there in a range (naive UTC): the inventory cut to it, of each replica one interval at a time."""
+    return list(clipped(disjoint(read_intervals(client, start, end, known_at=known_at)), start, end))
 
 
 def read_bill(client: Client, start: datetime, end: datetime, *, known_at: datetime | None = None) -> Bill:

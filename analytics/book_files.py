@@ -23,7 +23,7 @@ PLACE = ("provider", "region", "purchase_type")
 BOOKS: dict[str, tuple[str, ...]] = {
     "replicas": (
         "replica", "valid_from", "valid_to", "deployment", "model", "cluster", *PLACE, "engine", "engine_version",
-        "gpu_type", "gpu_count", "known_from", "withdrawn",
+        "gpu_type", "gpu_count", "owner", "known_from", "withdrawn",
     ),
     "rate_cards": (
         "rate_id", "gpu_type", *PLACE, "currency", "gpu_hour_units", "valid_from", "valid_to", "known_from",

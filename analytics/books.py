@@ -258,6 +258,8 @@ def restatement(row: Row, now: datetime) -> Row:
         "purchase_type",
         "gpu_type",
         "gpu_count",
+        "deployment",
+        "owner",
     )
     name = f"{row['replica']}:{row['valid_from'].isoformat()}:{now.isoformat()}"
     return {"restatement_id": name, "known_from": now, **{key: row[key] for key in kept}}

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from analytics.bill import MICROSECOND
+from analytics.bill_sources import read_inventory
+from analytics.ledger import midnight
 from analytics.statements import ask
 
 if TYPE_CHECKING:
@@ -21,8 +25,9 @@ def gpu_types(client: Client, report: CostReport) -> pl.DataFrame:
     """The GPU type of each replica in the range (the last one, where it changed): replica, gpu_type."""
     import polars as pl
 
-    rows = ask(client, "replicas_inventory_interval", start=report.start_day, end=report.end_day, known_at=None)
-    return rows.group_by("replica", maintain_order=True).agg(pl.col("gpu_type").last())
+    there = read_inventory(client, midnight(report.start_day), midnight(report.end_day))
+    last = {interval.replica: interval.gpu_type for interval in there}
+    return pl.DataFrame(list(last.items()), {"replica": pl.String, "gpu_type": pl.String}, orient="row")
 
 
 def token_costs(client: Client, report: CostReport, by: str = "model") -> pl.DataFrame:
@@ -153,7 +158,13 @@ def tokens_per_gpu_second(client: Client, report: CostReport) -> pl.DataFrame:
     """
     import polars as pl
 
-    hours = ask(client, "cost_gpu_seconds_model", start=report.start_day, end=report.end_day)
+    times: dict[str | None, int] = defaultdict(int)
+    for interval in read_inventory(client, midnight(report.start_day), midnight(report.end_day)):
+        assert interval.valid_to is not None
+        length = (interval.valid_to - interval.valid_from) // MICROSECOND
+        times[interval.model] += length * max(interval.gpu_count or 0, 0)
+    seconds = [(model, us // 1_000_000) for model, us in times.items()]
+    hours = pl.DataFrame(seconds, {"model": pl.String, "gpu_seconds": pl.Int64}, orient="row").sort("model")
     made = report.entries.group_by("model").agg(
         tokens=(
             pl.col("input_tokens") - pl.min_horizontal("cached_tokens", "input_tokens") + pl.col("output_tokens")

@@ -16,8 +16,8 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
-from analytics.bill import BillHour, ReplicaInterval
-from analytics.bill_sources import read_bill, read_rates
+from analytics.bill import BillHour
+from analytics.bill_sources import read_bill, read_intervals, read_rates
 from analytics.config import TokenWeights
 from analytics.errors import AnalyticsError
 from analytics.statements import ask
@@ -201,8 +201,7 @@ def read_replica_outages(
     """Find the faults and cold starts that touch a range; see analytics/allocation/outages.py."""
     from analytics.allocation.outages import LOOK_BACK, read_outages
 
-    rows = ask(client, "replicas_inventory_interval", start=start - LOOK_BACK, end=end, known_at=known_at)
-    inventory = [ReplicaInterval(**row) for row in rows.iter_rows(named=True)]
+    inventory = read_intervals(client, start - LOOK_BACK, end, known_at=known_at)
     return read_outages(client, inventory, start, end, known_at)
 
 

@@ -5,17 +5,18 @@ Cheap on purpose: the bill of every day is priced again, the requests are only c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from analytics.bill_sources import BillSources, read_bill_sources
-from analytics.ledger import midnight
+from analytics.ledger import midnight, read_replica_outages
 from analytics.ledger_chain import digest
 from analytics.statements import ask
 
 if TYPE_CHECKING:
+    from analytics.allocation.outages import Outage
     from collector.client import Client
 
 DAY = timedelta(days=1)
@@ -64,6 +65,7 @@ def news(
     bills = bill_days(read_bill_sources(client, start, end, known_at=known_at), start_day, end_day)
     since = {day: row["known_at"] - SETTLING for day, row in days.items()}
     late = late_days(client, since, known_at)
+    outages = changed_outages(client, {day: row["known_at"] for day, row in days.items()}, known_at, bool(late))
     found = []
     for day, (units, bill_hash) in bills.items():
         if day not in days:
@@ -80,6 +82,8 @@ def news(
             )
         if count := late.get(day):
             reasons.append(f"{count:,} request{'' if count == 1 else 's'} came since")
+        if day in outages:
+            reasons.append("its replicas were down or loading at other times than was known")
         if parameters is not None and closes[before["close_number"]]["parameters"] != parameters:
             reasons.append("it was closed by another method or with other parameters")
         if reasons:
@@ -100,6 +104,43 @@ def late_days(client: Client, since: dict[date, datetime], known_at: datetime) -
         known_at=known_at,
     )
     return dict(rows.iter_rows())
+
+
+def changed_outages(client: Client, closed: dict[date, datetime], known_at: datetime, requests_came: bool) -> set[date]:
+    """Return the days whose faults or cold starts are known otherwise now than when they were closed.
+
+    Args:
+        client: where events and requests are.
+        closed: as of when each day was closed. Naive UTC.
+        known_at: what came later does not count. Naive UTC.
+        requests_came: whether requests came since; without them and without events there is nothing to compare.
+    """
+    from analytics.allocation.outages import LOOK_BACK
+
+    if not closed:
+        return set()
+    start, end = midnight(min(closed)), midnight(max(closed) + DAY)
+    asked = {"start": start - LOOK_BACK, "end": end, "since": min(closed.values()), "known_at": known_at}
+    if not requests_came and not ask(client, "events_late_fleet", **asked).item():
+        return set()
+    now = by_day(read_replica_outages(client, start, end, known_at))
+    found = set()
+    for before in set(closed.values()):
+        then = by_day(read_replica_outages(client, start, end, before))
+        found |= {day for day, as_of in closed.items() if as_of == before and then.get(day) != now.get(day)}
+    return found
+
+
+def by_day(outages: list[Outage]) -> dict[date, list[Outage]]:
+    """Cut outages at midnight."""
+    found: dict[date, list[Outage]] = {}
+    for outage in outages:
+        begins = outage.start
+        while begins < outage.end:
+            ends = min(midnight(begins.date() + DAY), outage.end)
+            found.setdefault(begins.date(), []).append(replace(outage, start=begins, end=ends))
+            begins = ends
+    return found
 
 
 def bill_days(sources: BillSources, start_day: date, end_day: date) -> dict[date, tuple[int, str]]:

@@ -20,8 +20,8 @@ from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 from analytics.allocation.reading import DIMENSIONS
+from analytics.bill_sources import read_inventory
 from analytics.errors import AnalyticsError
-from analytics.statements import ask
 
 if TYPE_CHECKING:
     import polars as pl
@@ -118,17 +118,14 @@ def peak_weights(report: CostReport) -> dict[Place, dict[str, int]]:
 def owner_weights(client: Client, report: CostReport) -> dict[Place, dict[str, int]]:
     """For how long of each day each replica was whose: microseconds by owner; "" is nobody's."""
     start, end = (datetime.combine(day, time()) for day in (report.start_day, report.end_day))
-    owned = ask(client, "cost_owners_replica", start=start, end=end).rows()
-    there = ask(client, "replicas_inventory_interval", start=start, end=end, known_at=None)
+    there = read_inventory(client, start, end)
+    owned = {interval.replica for interval in there if interval.owner}
     found: dict[Place, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for day in (report.start_day + timedelta(days=k) for k in range((report.end_day - report.start_day).days)):
-        for replica, owner, valid_from, valid_to in owned:
-            found[day, replica][owner] += overlap(valid_from, valid_to, day)
-        for replica, valid_from, valid_to in there.select("replica", "valid_from", "valid_to").iter_rows():
-            if (day, replica) in found:
-                found[day, replica][""] += overlap(valid_from, valid_to, day)
-    for mine in found.values():
-        mine[""] = max(mine[""] - sum(us for owner, us in mine.items() if owner), 0)
+        for interval in there:
+            if interval.replica in owned:
+                length = overlap(interval.valid_from, interval.valid_to, day)
+                found[day, interval.replica][interval.owner or ""] += length
     return found
 
 

@@ -78,7 +78,7 @@ def read_outages(
         inventory: the replicas, at least those of the range and LOOK_BACK before it.
         start: start of the range. Naive UTC.
         end: its end, exclusive. Naive UTC.
-        known_at: only requests received by then; None is all. Naive UTC.
+        known_at: only events and requests received by then; None is all. Naive UTC.
     """
     since = start - LOOK_BACK
     rows = ask(client, "cost_signs_replica", start=since, end=end, known_at=known_at)
@@ -90,7 +90,7 @@ def read_outages(
     ):
         if code_of(title, xid) in FATAL_XIDS:
             signs.append(Sign(replica, at, "died"))
-    first = ask(client, "cost_inventory_fleet").item()
+    first = ask(client, "cost_inventory_fleet", known_at=known_at).item()
     signs += appearances(inventory, since, end, first)
     waiting = [sign for sign in signs if sign.kind in ("died", "restarted", "appeared")]
     if not waiting:

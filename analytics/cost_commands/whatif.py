@@ -216,16 +216,15 @@ def scale_to_zero(
 ) -> int:  # fmt: skip
     """Stop replicas that have nothing to do; the next request starts them, and waits."""
     from analytics.ledger import midnight
-    from analytics.statements import ask
     from analytics.whatif.replica_hours import replica_hours
-    from analytics.whatif.scaling import to_zero
+    from analytics.whatif.scaling import read_gaps, to_zero
 
     days = period(more)
     weights = ctx.obj.section("analytics").token_weights
     until = min(midnight(days[1]), max(more["now"], midnight(days[0])))
     with closing(open_data(db, url)) as client:
         frame, currency = replica_hours(client, *days, now=more["now"], weights=weights)
-        gaps = ask(client, "whatif_gaps_replica", start=midnight(days[0]), end=until)
+        gaps = read_gaps(client, midnight(days[0]), until)
     return show(
         to_zero(frame, gaps, idle_seconds=idle_minutes * 60, cold_seconds=cold_seconds, currency=currency), output
     )

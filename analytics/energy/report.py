@@ -22,7 +22,8 @@ from datetime import date, datetime, timedelta
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from analytics.bill import BillHour, ReplicaInterval, clipped, disjoint, hours_of
+from analytics.bill import BillHour, ReplicaInterval, hours_of
+from analytics.bill_sources import read_inventory as inventory_of
 from analytics.config import TokenWeights
 from analytics.energy.factors import EnergyFactors, Factor, chosen
 from analytics.errors import AnalyticsError
@@ -154,12 +155,10 @@ def read_energy(client: Client, start: datetime, end: datetime) -> dict[Hour, Me
 
 def read_inventory(client: Client, start: datetime, end: datetime) -> dict[Hour, Inventoried]:
     """Return what the inventory says by replica and hour; the last interval of an hour names model and region."""
-    rows = ask(client, "replicas_inventory_interval", start=start, end=end, known_at=None)
-    intervals = [ReplicaInterval(**row) for row in rows.iter_rows(named=True)]
     times: dict[Hour, int] = defaultdict(int)
     gpu_times: dict[Hour, int] = defaultdict(int)
     last: dict[Hour, ReplicaInterval] = {}
-    for interval in clipped(disjoint(intervals), start, end):
+    for interval in inventory_of(client, start, end):
         for hour, begins, ends in hours_of(interval):
             cell = interval.replica, EPOCH + timedelta(microseconds=hour)
             times[cell] += ends - begins

@@ -1,7 +1,7 @@
 -- cost_signs_replica: one sign that one replica went down, came up or was ready, at one time
 -- $start, $end: range of the signs. kind: restarted and ready from events; xid from events and GPU samples, with its code where
 -- it is known; died: a request ended because the engine was dead.
--- $known_at: requests received by then; null is all (events and samples do not say when they were received).
+-- $known_at: events and requests received by then; null is all (samples do not say when they were received).
 SELECT
     replica,
     occurred_at AS sign_at,
@@ -11,6 +11,7 @@ SELECT
 FROM events
 WHERE kind IN ('xid', 'restart', 'ready')
     AND replica IS NOT NULL
+    AND ($known_at::TIMESTAMP IS NULL OR received_at IS NULL OR received_at <= $known_at::TIMESTAMP)
     AND occurred_at >= $start::TIMESTAMP
     AND occurred_at < $end::TIMESTAMP
 UNION ALL

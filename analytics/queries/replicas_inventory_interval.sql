@@ -3,17 +3,22 @@
 -- Without $known_at: as known now.
 WITH told AS (
     SELECT
-        replica, valid_from, valid_to, model, provider, region, purchase_type, gpu_type, gpu_count, known_from,
-        '' AS restatement_id, false AS withdrawn
+        replica, valid_from, valid_to, model, provider, region, purchase_type, gpu_type, gpu_count, deployment, owner,
+        known_from, '' AS restatement_id, false AS withdrawn
     FROM replicas
     UNION ALL
     SELECT
-        replica, valid_from, valid_to, model, provider, region, purchase_type, gpu_type, gpu_count, known_from,
-        restatement_id, coalesce(withdrawn, false)
+        replica, valid_from, valid_to, model, provider, region, purchase_type, gpu_type, gpu_count, deployment, owner,
+        known_from, restatement_id, coalesce(withdrawn, false)
     FROM replica_restatements
 ),
 latest AS (
-    SELECT *
+    SELECT
+        * REPLACE (
+            coalesce(
+                deployment, max(deployment) FILTER (WHERE restatement_id = '') OVER (PARTITION BY replica, valid_from)
+            ) AS deployment
+        )
     FROM told
     WHERE $known_at::TIMESTAMP IS NULL OR known_from IS NULL OR known_from <= $known_at::TIMESTAMP
     QUALIFY row_number() OVER (
@@ -29,7 +34,7 @@ inventory AS (
     FROM latest
     WHERE NOT withdrawn
 )
-SELECT replica, valid_from, valid_to, model, provider, region, purchase_type, gpu_type, gpu_count
+SELECT replica, valid_from, valid_to, model, provider, region, purchase_type, gpu_type, gpu_count, deployment, owner
 FROM inventory
 WHERE valid_from < $end::TIMESTAMP
     AND (valid_to IS NULL OR valid_to > $start::TIMESTAMP)

@@ -1,7 +1,14 @@
 -- whatif_gaps_replica: one stretch of one replica without a request in the engine, with the length of the work before it
--- $start, $end: range; its ends count as ends of work. Only replicas with a row in the inventory at that time.
+-- $start, $end: range; its ends count as ends of work. $replicas, $begins, $ends: the replicas, and from when to when of the
+-- range each was in the inventory; others are left out.
 -- last: nothing came after it within the range.
-WITH spans AS (
+WITH inventory AS (
+    SELECT
+        unnest($replicas::VARCHAR[]) AS replica,
+        unnest($begins::TIMESTAMP[]) AS begins,
+        unnest($ends::TIMESTAMP[]) AS ends
+),
+spans AS (
     SELECT
         replica,
         greatest(started_at, $start::TIMESTAMP) AS begins,
@@ -14,13 +21,8 @@ WITH spans AS (
         AND outcome <> 'rejected'
         AND replica IS NOT NULL
     UNION ALL
-    SELECT
-        replica,
-        greatest(min(valid_from), $start::TIMESTAMP) AS begins,
-        greatest(min(valid_from), $start::TIMESTAMP) AS ends
-    FROM replicas
-    WHERE valid_from < $end::TIMESTAMP AND (valid_to IS NULL OR valid_to > $start::TIMESTAMP)
-    GROUP BY replica
+    SELECT replica, begins, begins AS ends
+    FROM inventory
 ),
 reach AS (
     SELECT
@@ -38,21 +40,15 @@ work AS (
     SELECT replica, island, min(begins) AS begins, max(ends) AS ends
     FROM islands
     GROUP BY replica, island
-),
-gone AS (
-    SELECT replica, least(max(coalesce(valid_to, $end::TIMESTAMP)), $end::TIMESTAMP) AS until
-    FROM replicas
-    WHERE valid_from < $end::TIMESTAMP AND (valid_to IS NULL OR valid_to > $start::TIMESTAMP)
-    GROUP BY replica
 )
 SELECT
     work.replica,
     greatest(
-        epoch_us(coalesce(lead(work.begins) OVER (PARTITION BY work.replica ORDER BY work.begins), gone.until)) - epoch_us(work.ends),
+        epoch_us(coalesce(lead(work.begins) OVER (PARTITION BY work.replica ORDER BY work.begins), inventory.ends)) - epoch_us(work.ends),
         0
     ) / 1e6 AS gap_seconds,
     (epoch_us(work.ends) - epoch_us(work.begins)) / 1e6 AS busy_seconds,
     lead(work.begins) OVER (PARTITION BY work.replica ORDER BY work.begins) IS NULL AS last
 FROM work
-INNER JOIN gone ON work.replica = gone.replica
+INNER JOIN inventory ON work.replica = inventory.replica
 ORDER BY work.replica, work.begins

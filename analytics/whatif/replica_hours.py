@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from analytics.bill_sources import read_bill_sources
+from analytics.bill_sources import read_bill_sources, read_inventory
 from analytics.ledger import midnight, rules_of, split_hours
-from analytics.statements import ask
 
 if TYPE_CHECKING:
     import polars as pl
@@ -41,7 +40,11 @@ def replica_hours(
     }  # fmt: skip
     parts = split_hours(client, bill.hours, start, end, rules_of("auto", weights), rows_of)
     frame = pl.DataFrame([row for part in parts for row in part], schema=schema, orient="row")
-    named = ask(client, "whatif_deployments_replica", start=start, end=end)
+    last = {interval.replica: interval for interval in read_inventory(client, start, end)}
+    named = pl.DataFrame(
+        [(name, interval.deployment, interval.gpu_count) for name, interval in last.items()],
+        {"replica": pl.String, "deployment": pl.String, "gpu_count": pl.Int32}, orient="row",
+    )  # fmt: skip
     whole = (
         frame.join(named, on="replica", how="left", maintain_order="left")
         .with_columns(

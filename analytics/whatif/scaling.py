@@ -1,14 +1,36 @@
-"""Scale to zero: replay arrivals, stop a replica that has had nothing to do for a while, start it when it has. Pure."""
+"""Scale to zero: replay arrivals, stop a replica that has had nothing to do for a while, start it when it has."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from analytics.bill_sources import read_inventory
+from analytics.statements import ask
 from analytics.whatif.answer import WhatIf
 from analytics.whatif.replica_hours import hour_price
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from collector.client import Client
+
+
+def read_gaps(client: Client, start: datetime, end: datetime) -> pl.DataFrame:
+    """Read the stretches without a request between the first and the last moment of each replica in a range.
+
+    Returns:
+        What `to_zero` takes as `gaps`.
+    """
+    spans: dict[str, tuple[datetime, datetime]] = {}
+    for interval in read_inventory(client, start, end):
+        assert interval.valid_to is not None
+        begins, _ = spans.get(interval.replica, (interval.valid_from, None))
+        spans[interval.replica] = begins, interval.valid_to
+    return ask(
+        client, "whatif_gaps_replica", start=start, end=end, replicas=list(spans),
+        begins=[begins for begins, _ in spans.values()], ends=[ends for _, ends in spans.values()],
+    )  # fmt: skip
 
 
 def to_zero(

@@ -1,10 +1,12 @@
 """Inventory, prices, invoices and budgets come from CSV files, to the unit, and once."""
 
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from analytics.bill_sources import read_inventory
 from analytics.book_files import read_book
 from analytics.books import load_book
 from analytics.errors import AnalyticsError
@@ -66,3 +68,18 @@ def test_a_file_that_does_not_fit_is_told_with_its_line(tmp_path: Path, text: st
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(AnalyticsError, match=r"no file at .*absent\.csv"):
         read_book("replicas", tmp_path / "absent.csv")
+
+
+def test_who_reserved_a_replica_is_loaded_and_restated(cli, tmp_path: Path) -> None:
+    db = str(tmp_path / "f.duckdb")
+    owned = "replica,model,gpu_type,gpu_count,valid_from,owner,deployment\nr,m,H100,8,2026-11-01,{owner},{deployment}\n"
+    first = cli("cost", "load", "replicas", written(tmp_path, owned.format(owner="x", deployment="d")), "--db", db)
+    assert first.code == 0, first.err
+    again = ("cost", "load", "replicas", written(tmp_path, owned.format(owner="y", deployment="")), "--db", db)
+    refused = cli(*again)
+    assert refused.code == 1
+    assert "owner x -> y" in refused.err
+    assert cli(*again, "--restate").code == 0
+    with closing(FileClient(tmp_path / "f.duckdb")) as client:
+        (interval,) = read_inventory(client, datetime(2026, 11, 1), datetime(2026, 11, 2))
+    assert (interval.owner, interval.deployment) == ("y", "d")

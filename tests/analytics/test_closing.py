@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from analytics.budgets import budgets_used
-from analytics.ledger_reading import closed_bill_hours
+from analytics.ledger_reading import closed_bill_hours, closed_report
 from analytics.waterfall import waterfall
 
 DAY = timedelta(days=1)
@@ -96,6 +96,30 @@ def test_late_requests_are_told_and_corrected_and_the_bill_stays(october, cost):
     once_more = cost("close", "--month", "2026-10", "--correct", now=CLOSED + 2 * DAY)
     assert (once_more.code, once_more.out) == (0, "")
     assert cost("verify").code == 0
+
+
+def test_an_xid_that_comes_late_is_news_and_changes_nothing_before(october, cost):
+    cost("close", "--month", "2026-10")
+    died = {"event_id": "e", "occurred_at": BEGINS + timedelta(hours=14), "kind": "xid", "title": "XID 79"}
+    october.rows("events", {**died, "replica": "r", "received_at": CLOSED + timedelta(hours=1)})
+    told = cost("close", "--month", "2026-10", now=CLOSED + DAY)
+    assert told.code == 1
+    assert "2026-10-01 to 2026-10-02: its replicas were down or loading at other times than was known" in told.err
+    (entry,) = [
+        row
+        for row in json.loads(cost("explain", "warm_idle", "--month", "2026-10", "--format", "json").out)["parts"]
+        if row["day"] == "2026-10-01"
+    ]
+    opened = cost("explain", entry["entry_id"], "--format", "json", now=CLOSED + DAY)
+    assert opened.code == 0, opened.out
+    ran = cost("close", "--month", "2026-10", "--correct", "--format", "json", now=CLOSED + DAY)
+    (row,) = json.loads(ran.out)
+    assert (row["kind"], row["changed_units"]) == ("correction", 0)
+    report = closed_report(october.client, date(2026, 10, 1), date(2026, 11, 1))
+    fault = report.entries.filter(bucket="fault")
+    assert fault["amount_units"].sum() == 20 * 2 * 10**9  # from the XID to the next request, of the next morning
+    once_more = cost("close", "--month", "2026-10", "--correct", now=CLOSED + 2 * DAY)
+    assert "nothing has changed since" in once_more.err
 
 
 def test_a_restated_rate_after_the_close_nets_to_the_new_bill(october, cost, tmp_path):

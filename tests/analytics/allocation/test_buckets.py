@@ -15,6 +15,8 @@ from analytics.economics import (
     tokens_per_gpu_second,
 )
 from analytics.errors import AnalyticsError
+from analytics.whatif.replica_hours import replica_hours
+from analytics.whatif.scaling import read_gaps
 
 TODAY, TOMORROW = date(2026, 11, 10), date(2026, 11, 11)
 MINUTE = timedelta(minutes=1)
@@ -109,6 +111,49 @@ def test_idle_goes_where_the_policy_says(used):
     assert all(table[name].sum() == report.bill_units for name in table.columns if name.endswith("_units"))
     with pytest.raises(AnalyticsError, match="no idle policy 'fair'"):
         with_idle_policy(used.client, report, "fair")
+
+
+@pytest.fixture
+def handed_over(used, now):
+    """As `used`, but q went from owner z to y, with 2 GPUs, at the last midnight; no row of it has an end."""
+    common = {"replica": "q", "gpu_type": "H100", "model": "m"}
+    begins = now.replace(day=1, hour=0)
+    used.rows(
+        "replica_restatements",
+        {**common, "restatement_id": "1", "valid_from": begins, "gpu_count": 1, "owner": "z", "known_from": begins},
+    )
+    used.rows("replicas", {**common, "valid_from": now.replace(hour=0), "gpu_count": 2, "owner": "y"})
+    return used
+
+
+def test_a_day_is_idle_for_its_owner_of_that_day_alone(handed_over):
+    report = cost_report(handed_over.client, TODAY, TOMORROW)
+    shares = sums(with_idle_policy(handed_over.client, report, "owner"), "bucket", "team")
+    assert shares["idle_share", "y"] == sums(report, "replica", "bucket")["q", "warm_idle"]
+    assert ("idle_share", "z") not in shares
+    before = cost_report(handed_over.client, TODAY - timedelta(days=1), TODAY)
+    assert sums(with_idle_policy(handed_over.client, before, "owner"), "bucket", "team")["idle_share", "z"] > 0
+
+
+def test_gpu_time_counts_once_where_the_inventory_changed(handed_over):
+    report = cost_report(handed_over.client, TODAY, TOMORROW)
+    (row,) = tokens_per_gpu_second(handed_over.client, report).to_dicts()
+    assert row["gpu_seconds"] == 3 * 86_400
+    whole = cost_report(handed_over.client, TODAY - timedelta(days=1), TOMORROW)
+    (row,) = tokens_per_gpu_second(handed_over.client, whole).to_dicts()
+    assert row["gpu_seconds"] == (2 + 3) * 86_400
+
+
+def test_what_ifs_go_by_the_inventory_as_it_was_restated(handed_over, now):
+    frame, _ = replica_hours(handed_over.client, TODAY, TOMORROW, now=now + timedelta(days=2))
+    assert dict(frame.select("replica", "gpu_count").unique().iter_rows()) == {"r": 1, "q": 2}
+    handed_over.rows(
+        "replica_restatements",
+        {"restatement_id": "2", "replica": "q", "valid_from": now.replace(hour=0), "withdrawn": True},
+        {"restatement_id": "3", "replica": "q", "valid_from": now.replace(day=1, hour=0), "withdrawn": True},
+    )
+    gaps = read_gaps(handed_over.client, now.replace(hour=0), now.replace(hour=0) + timedelta(days=1))
+    assert set(gaps["replica"]) == {"r"}
 
 
 def test_tokens_have_prices_by_kind(used):
