@@ -119,12 +119,12 @@ class PromptProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a head."""
-        self._since, self._in_body = self._of_server.clock(), False
+        self.begin_head()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Begin a body."""
-        self._came_bytes, self._in_body = 0, True
+        self.begin_body()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -132,6 +132,14 @@ class PromptProtocol(HttpToolsProtocol):
         self._came_bytes, self._since, self._in_body = 0, None, False
         self._of_server.made_it(self)
         super().on_message_complete()
+
+    def begin_head(self) -> None:
+        """Note when a head began."""
+        self._since, self._in_body = self._of_server.clock(), False
+
+    def begin_body(self) -> None:
+        """Note that what comes is a body."""
+        self._came_bytes, self._in_body = 0, True
 
     @property
     def is_answering(self) -> bool:

@@ -78,18 +78,24 @@ class QuietServer(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def http_server(app: App, tls: Tls | None = None, clock: Callable[[], float] = time.monotonic) -> QuietServer:
+def http_server(
+    app: App,
+    tls: Tls | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    protocol: Callable[..., PromptProtocol] = PromptProtocol,
+) -> QuietServer:
     """Build one HTTP server.
 
     Args:
         app: answers.
         tls: certificates; None: none.
         clock: seconds, by which slow connections are told.
+        protocol: the connection; takes the connections of the server first.
     """
     connections = Connections(connections_limit(), clock)
     config = uvicorn.Config(
         app,
-        http=partial(PromptProtocol, connections),  # type: ignore[arg-type]
+        http=partial(protocol, connections),  # type: ignore[arg-type]
         ws="none",
         log_config=None,
         access_log=False,

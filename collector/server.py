@@ -19,9 +19,19 @@ from collector.backups import new_backup
 from collector.config import CollectorConfig
 from collector.connections import allow_open_files
 from collector.errors import CollectorError, StoreFailedError
-from collector.listeners import GRACE_SECONDS, address_of, bracketed, http_server, in_use, listening, not_found
+from collector.listeners import (
+    GRACE_SECONDS,
+    QuietServer,
+    address_of,
+    bracketed,
+    http_server,
+    in_use,
+    listening,
+    not_found,
+)
 from collector.log_lines import start_logging
 from collector.pipeline import Pipeline
+from collector.receivers.direct_traces import DirectTraces, TracesProtocol
 from collector.receivers.intake import Intake
 from collector.receivers.otlp_grpc import OtlpGrpc
 from collector.receivers.otlp_http import OtlpHttp
@@ -126,10 +136,9 @@ class Collector:
                 lambda: self._not_ready(pipeline),
                 lambda: new_backup(pipeline.store, config),
             )
-            api_server = http_server(
-                OtlpHttp(intake, tokens, metrics, RemoteWrite(intake, tokens, metrics, build_api(api))), tls
-            )
-            otlp_server = http_server(OtlpHttp(intake, tokens, metrics, not_found), tls)
+            otlp = partial(OtlpHttp, intake, tokens, metrics)
+            api_server = traces_server(otlp(RemoteWrite(intake, tokens, metrics, build_api(api))), tls)
+            otlp_server = traces_server(otlp(not_found), tls)
             grpc_server = OtlpGrpc(intake, tokens, metrics, tls)
             try:
                 grpc_port = await grpc_server.start(f"{bracketed(config.host)}:{config.otlp_grpc_port}")
@@ -172,6 +181,11 @@ class Collector:
             log.warning("open_to_the_network", extra={"host": config.host, "fix": "set collector.tokens_file"})
         if len(tokens) and tls is None and config.host not in LOOPBACK:
             log.warning("tokens_in_the_clear", extra={"host": config.host, "fix": "set collector.tls_cert_file"})
+
+
+def traces_server(app: OtlpHttp, tls: Tls | None) -> QuietServer:
+    """Build an HTTP server whose connections take plain POSTs of traces themselves."""
+    return http_server(app, tls, protocol=partial(TracesProtocol, DirectTraces(app)))
 
 
 def event_loop() -> asyncio.AbstractEventLoop:
