@@ -377,8 +377,9 @@ class FileStore:
         return StoreHealth(size, len(files), sum(file.rows_count for file in files), self.rollups.stale_count)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and let go of it: DuckDB complains of connections that are held when the process ends."""
         self._connection.close()
+        del self._connection, self.archive.connection
 
 
 def naive(moment: datetime) -> datetime:
