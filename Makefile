@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check bench bench-ingest test-clients test-engine lock wheel-smoke clean
+.PHONY: demo test check bench bench-ingest test-clients test-duckdb-1.5 test-engine lock wheel-smoke clean
 
 # The runtime, from the lock, in $(VENV); the decoders are compiled once, here rather than at the first start.
 $(BIN)/.runtime: requirements.lock pyproject.toml
@@ -44,6 +44,13 @@ bench-ingest: $(BIN)/.test
 test-engine: $(BIN)/.test
 	$(BIN)/python tests/engine/environment.py
 	$(BIN)/pytest -m engine $(TEST_FLAGS)
+
+# Store, landing and SQL on the older DuckDB that is kept working, laid over the environment.
+DUCKDB_TESTS := $(foreach name,store landing archive archive_faults rollups sql_door upkeep,tests/collector/test_$(name).py) tests/sql
+test-duckdb-1.5: $(BIN)/.test
+	$(PIP) install --upgrade --no-deps --target $(VENV)/duckdb-1.5 duckdb==1.5.5
+	PYTHONPATH=$(VENV)/duckdb-1.5 $(BIN)/python -c "import duckdb; assert duckdb.__version__ == '1.5.5', duckdb.__file__"
+	PYTHONPATH=$(VENV)/duckdb-1.5 $(BIN)/pytest $(DUCKDB_TESTS) $(TEST_FLAGS)
 
 # What some tests send from: OpenTelemetry's SDK of JavaScript, and rotel.
 test-clients:
