@@ -27,7 +27,7 @@ OF_TEAMS = frozenset({"team", "app", "key"})
 """Reports whose rows name a bucket only where no team is charged."""
 ASKED = {"adapter": ("adapter",), "key": ("api_key_hash",)}
 """What a report must tell entries apart by beside replica, model, team and app."""
-MEASURES = ("amount_units", "requests_count", "input_tokens", "cached_tokens", "output_tokens")
+MEASURES = ("amount_units", "requests_count", "input_tokens", "cached_tokens", "output_tokens", "saved_units")
 
 
 def cost_rows(report: CostReport, by: str) -> pl.DataFrame:
@@ -42,7 +42,8 @@ def cost_rows(report: CostReport, by: str) -> pl.DataFrame:
         bucket (null where a team is charged and `by` is team, app or key), amount_units, amount_<currency> (the same
         with all nine decimals, as text), share_ratio (of the bill; null where the bill is 0), requests_count,
         input_tokens (cached ones included), cached_tokens, output_tokens, usd_per_million_tokens (amount in the
-        report's currency over input and output tokens; null without tokens).
+        report's currency over input and output tokens; null without tokens), saved_units (what the cached tokens would
+        have cost beyond that, computed: beside the amount, not in it).
     """
     import polars as pl
 
@@ -73,6 +74,7 @@ def cost_rows(report: CostReport, by: str) -> pl.DataFrame:
         "cached_tokens",
         "output_tokens",
         "usd_per_million_tokens",
+        "saved_units",
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
-from analytics.ledger import cost_report
+from analytics.ledger import CostReport, cost_report
 
 if TYPE_CHECKING:
     import polars as pl
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 COMPARED = ("step_share", "phase_time", "shapley", "kv_token_seconds", "tokens")
 
 
-def compare_methods(
+def method_reports(
     client: Client,
     start_day: date,
     end_day: date,
@@ -26,14 +26,18 @@ def compare_methods(
     weights: TokenWeights | None = None,
     now: datetime | None = None,
     known_at: datetime | None = None,
-) -> pl.DataFrame:
-    """Split one bill by several methods.
+) -> list[CostReport]:
+    """Split one bill by several methods, one report each; the arguments are those of cost_report."""
+    return [
+        cost_report(client, start_day, end_day, method=method, weights=weights, now=now, known_at=known_at)
+        for method in methods
+    ]
+
+
+def side_by_side(reports: Sequence[CostReport]) -> pl.DataFrame:
+    """Compare reports of one bill by different methods.
 
     Where an hour lacks the data of a method, its requests weigh by tokens under it.
-
-    Args:
-        client, start_day, end_day, weights, now, known_at: see cost_report.
-        methods: which to compare.
 
     Returns:
         One row per team, then one per bucket of nobody's: team, bucket (null for a team), `<method>_units` of each,
@@ -43,13 +47,13 @@ def compare_methods(
     import polars as pl
 
     parts = []
-    for method in methods:
-        report = cost_report(client, start_day, end_day, method=method, weights=weights, now=now, known_at=known_at)
+    for report in reports:
         bucket = pl.when(pl.col("team").is_null()).then("bucket")
         sums = report.entries.with_columns(bucket=bucket).group_by("team", "bucket").agg(pl.col("amount_units").sum())
-        parts.append(sums.with_columns(method=pl.lit(f"{method}_units")))
+        parts.append(sums.with_columns(method=pl.lit(f"{report.method}_units")))
     wide = pl.concat(parts).pivot("method", index=["team", "bucket"], values="amount_units")
-    columns = [f"{method}_units" for method in methods]
+    columns = [f"{report.method}_units" for report in reports]
+    wide = wide.with_columns(pl.lit(0, pl.Int64).alias(name) for name in columns if name not in wide.columns)
     low, high = pl.min_horizontal(columns), pl.max_horizontal(columns)
     return (
         wide.with_columns(pl.col(columns).fill_null(0))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from analytics import answers
+from analytics.cost_commands.methods import report_methods
 from analytics.cost_commands.periods import period_options, range_of
 from analytics.cost_tables import DIMENSIONS
 from analytics.ledger import units_to_usd
@@ -32,6 +33,11 @@ DAY = timedelta(days=1)
 @click.option(
     "--method", help="How busy time is shared among requests.  [default: auto; a frozen month: as it was closed]"
 )
+@click.option(
+    "--methods",
+    is_flag=True,
+    help="What every team would pay under each method, side by side, and how far they differ.",
+)
 @click.option("--as-known-at", "known_at", type=answers.Moment(), help="The report as it was at that time.")
 @click.option("--live", is_flag=True, help="Compute a frozen month anew out of what is known now.")
 @answers.now_option
@@ -39,16 +45,24 @@ DAY = timedelta(days=1)
 @click.pass_context
 def report(
     ctx: click.Context, db: Path | None, url: str | None, month: date | None, day: date | None, first: date | None,
-    last: date | None, by: str, method: str | None, known_at: datetime | None, live: bool, now: datetime, output: str,
+    last: date | None, by: str, method: str | None, methods: bool, known_at: datetime | None, live: bool,
+    now: datetime, output: str,
 ) -> int:  # fmt: skip
     """Tell what every team's tokens cost out of the GPU bill; the rows add up to the bill exactly.
 
-    A frozen month (cost close) is what the ledger says, corrections included. Exit code 1 where GPUs have no price,
-    requests no inventory or clocks are off: the bill then lacks something (it is listed on stderr).
+    A frozen month (cost close) is what the ledger says, corrections included; --methods computes it anew. Exit code 1
+    where GPUs have no price, requests no inventory or clocks are off: the bill then lacks something (it is listed on
+    stderr).
     """
     start_day, end_day = range_of(month, day, first, last, now)
     weights = ctx.obj.section("analytics").token_weights
+    if methods and (method or by != "team"):
+        raise click.UsageError("--methods has a row per team and a column per method: leave --by and --method out")
     with closing(open_data(db, url)) as client:
+        if methods:
+            found = report_methods(client, start_day, end_day, weights, now, known_at, output)
+            tell_bill(found, min([datetime.combine(end_day, datetime.min.time()), now, *filter(None, [known_at])]))
+            return missing(found.unpriced)
         frozen = None if live or method else read_frozen(client, start_day, end_day, known_at)
         found = frozen or read_live(client, start_day, end_day, by, method or "auto", weights, now, known_at)
         hint = answers.elsewhen(client) if found.entries.is_empty() else ""
@@ -116,10 +130,15 @@ def write(found: CostReport, by: str, output: str) -> None:
 
 
 def named(rows: pl.DataFrame, label: str) -> pl.DataFrame:
-    """Write the first column as text, which the line of totals needs, and buckets in words."""
+    """Write the first column as text, which the line of totals needs, and buckets in words.
+
+    A team's wasted work is in its own amount: where rows are of teams, the bucket holds that of requests without one.
+    """
     import polars as pl
 
     words = rows.with_columns(pl.col("bucket").str.replace_all("_", " "))
+    if "team" in rows.columns:
+        words = words.with_columns(pl.col("bucket").replace("wasted", "wasted, of no team"))
     return words.with_columns(pl.col(label).cast(pl.String))
 
 
@@ -142,7 +161,7 @@ def laid_out(rows: pl.DataFrame, currency: str) -> str:
         "output_tokens": "output tokens",
         "usd_per_million_tokens": f"{currency} per M tokens",
     }
-    kept = rows.drop(pl.selectors.starts_with("amount_") - pl.selectors.by_name("amount_units"))
+    kept = rows.drop("saved_units").drop(pl.selectors.starts_with("amount_") - pl.selectors.by_name("amount_units"))
     renamed = {name: heading for name, heading in headings.items() if name in kept.columns}
     shown = {renamed.get(name, name): show for name, show in shows.items()}
     lines = answers.table(kept.rename(renamed), shown).splitlines()
@@ -161,8 +180,6 @@ def tell(found: CostReport, until: datetime, hint: str) -> None:
     from analytics.cost_tables import methods_used
 
     last = found.end_day - DAY
-    whole = until.date() >= found.end_day
-    upto = f"{last}" if whole else f"{until:%Y-%m-%d %H:%M} UTC"
     if found.entries.is_empty():
         click.echo(
             f"nothing is billed from {found.start_day} to {last}: no invoice, and no priced GPU in the inventory",
@@ -170,16 +187,30 @@ def tell(found: CostReport, until: datetime, hint: str) -> None:
         )
         click.echo(hint, err=True)
         return
-    running = "" if whole else f", which is not over (it ends on {last})"
-    click.echo(
-        f"bill {answers.money(found.bill_units)} {found.currency} from {found.start_day} up to {upto}{running}",
-        err=True,
-    )
+    tell_bill(found, until)
     if methods := methods_used(found):
         total = sum(units for _, units in methods) or 1
         click.echo(
             "requests share it by " + ", ".join(f"{name} ({units / total:.0%})" for name, units in methods), err=True
         )
+    if saved := int(found.entries["saved_units"].sum()):
+        click.echo(
+            f"cached tokens saved {answers.money(saved)} {found.currency} beside it: that much more they would have "
+            "cost computed",
+            err=True,
+        )
+
+
+def tell_bill(found: CostReport, until: datetime) -> None:
+    """Say on stderr what the bill is and until when."""
+    last = found.end_day - DAY
+    whole = until.date() >= found.end_day
+    upto = f"{last}" if whole else f"{until:%Y-%m-%d %H:%M} UTC"
+    running = "" if whole else f", which is not over (it ends on {last})"
+    click.echo(
+        f"bill {answers.money(found.bill_units)} {found.currency} from {found.start_day} up to {upto}{running}",
+        err=True,
+    )
 
 
 def missing(lines: list[str]) -> int:

@@ -4,7 +4,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from analytics.allocation.comparison import compare_methods
+from analytics.allocation.comparison import method_reports, side_by_side
 from analytics.allocation.idle import idle_whatif, with_idle_policy
 from analytics.cost import cost_report
 from analytics.economics import (
@@ -180,7 +180,20 @@ def test_good_requests_and_coverage(used):
     assert tokens_per_gpu_second(used.client, report)["tokens_per_gpu_second"].item() == pytest.approx(1500 / 172_800)
 
 
-def test_methods_stand_side_by_side_with_their_spread(used):
-    table = compare_methods(used.client, TODAY, TOMORROW)
+def test_methods_that_agree_have_no_error_band(used):
+    table = side_by_side(method_reports(used.client, TODAY, TOMORROW))
     assert all(table[f"{name}_units"].sum() == 48 * HOUR_UNITS for name in ("tokens", "step_share", "shapley"))
     assert table["spread_ratio"].to_list() == [0.0] * table.height
+
+
+def test_an_error_band_reaches_from_the_lowest_method_to_the_highest(fleet, now):
+    """By tokens x has 3/4 of an hour of q; by the engine's steps it has 1/4."""
+    fleet.requests(
+        {"team": "x", "output_tokens": 300, "prefill_step_seconds": 0.0, "decode_step_seconds": 900.0},
+        {"team": "y", "output_tokens": 100, "prefill_step_seconds": 0.0, "decode_step_seconds": 2700.0},
+        started_at=now, ended_at=now + 60 * MINUTE, queue_seconds=0.0, replica="q", model="m",
+    )  # fmt: skip
+    table = side_by_side(method_reports(fleet.client, TODAY, TOMORROW, methods=("step_share", "tokens")))
+    x = table.filter(team="x").row(0, named=True)
+    assert (x["step_share_units"], x["tokens_units"]) == (HOUR_UNITS // 4, HOUR_UNITS * 3 // 4)
+    assert (x["low_units"], x["high_units"], x["spread_ratio"]) == (HOUR_UNITS // 4, HOUR_UNITS * 3 // 4, 0.5)
