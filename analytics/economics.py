@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
 
 from analytics.bill import MICROSECOND
 from analytics.bill_sources import read_inventory
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from analytics.ledger import CostReport
+    from analytics.slo_definitions import SloDefinition
     from collector.client import Client
 
 COVERAGE_TARGET = 0.98
@@ -90,14 +93,41 @@ def cache_savings(report: CostReport) -> pl.DataFrame:
     )
 
 
-def good_request_costs(client: Client, report: CostReport, *, ttft_seconds: float, e2e_seconds: float) -> pl.DataFrame:
+class Limit(NamedTuple):
+    """A latency that was promised."""
+
+    sli: str
+    """ttft, tpot or e2e."""
+    seconds: float
+    """The most that it may be. Unit: s."""
+    model: str | None = None
+    """The one model that it is for; None is any."""
+    team: str | None = None
+    """The one team that it is for; None is any."""
+
+
+def limits_of(definitions: Sequence[SloDefinition], **instead: float | None) -> list[Limit]:
+    """Take the latencies out of SLO definitions; those of an SLI in `instead` (ttft=2.0) give way to that one."""
+    given = {sli: seconds for sli, seconds in instead.items() if seconds is not None}
+    promised = [
+        Limit(slo.sli, slo.threshold_seconds, slo.model, slo.team)
+        for slo in definitions
+        if slo.threshold_seconds is not None and slo.sli not in given
+    ]
+    return [*promised, *(Limit(sli, seconds) for sli, seconds in given.items())]
+
+
+def good_request_costs(
+    client: Client, report: CostReport, limits: Sequence[Limit], *, known_at: datetime | None = None
+) -> pl.DataFrame:
     """What a request cost that met its objective; one that was abandoned, rejected or failed met none.
 
     Args:
         client: where the requests are.
         report: any report.
-        ttft_seconds: the most until the first token, where one was measured. Unit: s.
-        e2e_seconds: the most until the last byte. Unit: s.
+        limits: the latencies that were promised; one that was not measured breaks none, and of several that apply to
+            a request the least holds.
+        known_at: only requests received by then; None is all. Naive UTC.
 
     Returns:
         One row per team: requests_count, good_count, amount_units (of all its requests, the bad ones too),
@@ -106,8 +136,9 @@ def good_request_costs(client: Client, report: CostReport, *, ttft_seconds: floa
     import polars as pl
 
     counts = ask(
-        client, "cost_good_team", start=report.start_day, end=report.end_day, ttft_seconds=ttft_seconds,
-        e2e_seconds=e2e_seconds,
+        client, "cost_good_team", start=report.start_day, end=report.end_day, known_at=known_at,
+        slis=[limit.sli for limit in limits], models=[limit.model for limit in limits],
+        teams=[limit.team for limit in limits], seconds=[limit.seconds for limit in limits],
     )  # fmt: skip
     used = report.entries.filter(pl.col("method").is_not_null() | (pl.col("bucket") == "idle_share"))
     amounts = used.group_by("team").agg(pl.col("amount_units").sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import date, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from collector.options import data_options, open_data
 if TYPE_CHECKING:
     import polars as pl
 
+    from analytics.economics import Limit
     from analytics.ledger import CostReport
     from collector.client import Client
 
@@ -43,31 +45,37 @@ HEADINGS = {
     help="What the rows are.",
 )  # fmt: skip
 @click.option(
-    "--ttft-seconds", type=click.FloatRange(min=0), default=2.0, show_default=True, help="The SLO's first token."
-)
+    "--ttft-seconds", type=click.FloatRange(min=0),
+    help="The most until the first token.  [default: what analytics.slos_file promises]",
+)  # fmt: skip
 @click.option(
-    "--e2e-seconds", type=click.FloatRange(min=0), default=60.0, show_default=True, help="The SLO's last byte."
-)
+    "--e2e-seconds", type=click.FloatRange(min=0),
+    help="The most until the last byte.  [default: what analytics.slos_file promises]",
+)  # fmt: skip
 @idle_option
 @answers.now_option
 @answers.format_option
 @click.pass_context
 def units(
     ctx: click.Context, db: Path | None, url: str | None, month: date | None, day: date | None, first: date | None,
-    last: date | None, by: str, ttft_seconds: float, e2e_seconds: float, policy: str, now: datetime, output: str,
+    last: date | None, by: str, ttft_seconds: float | None, e2e_seconds: float | None, policy: str,
+    now: datetime, output: str,
 ) -> int:  # fmt: skip
     """Tell what a million input, cached and output tokens cost, what a request that met its SLO cost, and the coverage.
 
-    By team: requests that met the SLO; what was abandoned, rejected or failed did not. By model: tokens per GPU-second
+    By team: requests that met every latency of the SLO definitions (of several that apply, the strictest); what was
+    abandoned, rejected or failed did not. By model: tokens per GPU-second
     and the idle share. Exit code 1 where coverage is below its target, or the bill lacks something.
     """
-    from analytics.economics import coverage
+    from analytics.economics import coverage, limits_of
+    from analytics.slo_definitions import load_definitions
 
     days = range_of(month, day, first, last, now)
     weights = ctx.obj.section("analytics").token_weights
+    limits = limits_of(load_definitions(ctx.obj.section("analytics").slos_file), ttft=ttft_seconds, e2e=e2e_seconds)
     with closing(open_data(db, url)) as client:
-        report, _ = read_chargeback(client, *days, weights, now, policy)
-        rows = unit_rows(client, report, by, ttft_seconds, e2e_seconds)
+        report, close = read_chargeback(client, *days, weights, now, policy)
+        rows = unit_rows(client, report, by, limits, close["known_at"] if close else None)
         hint = answers.elsewhen(client) if report.entries.is_empty() else ""
     found = coverage(report)
     if hint:
@@ -85,7 +93,9 @@ def units(
     return max(tell(found), missing(report.unpriced))
 
 
-def unit_rows(client: Client, report: CostReport, by: str, ttft_seconds: float, e2e_seconds: float) -> pl.DataFrame:
+def unit_rows(
+    client: Client, report: CostReport, by: str, limits: Sequence[Limit], known_at: datetime | None
+) -> pl.DataFrame:
     """Join what is known by what the rows are; see `token_costs`, `good_request_costs`, `tokens_per_gpu_second`."""
     import polars as pl
 
@@ -93,7 +103,7 @@ def unit_rows(client: Client, report: CostReport, by: str, ttft_seconds: float, 
 
     rows = token_costs(client, report, by)
     if by == "team":
-        good = good_request_costs(client, report, ttft_seconds=ttft_seconds, e2e_seconds=e2e_seconds)
+        good = good_request_costs(client, report, limits, known_at=known_at)
         return rows.join(
             good.select("team", "good_count", "amount_units", "units_per_good_request"),
             on="team", how="left", nulls_equal=True, maintain_order="left",

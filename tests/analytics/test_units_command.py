@@ -37,3 +37,28 @@ def test_too_many_requests_without_a_team_are_a_finding(october, cost):
     ran = cost("units", "--by", "team", *NOW)
     assert ran.code == 1
     assert "66.67 % of the bill of work and have 80 % of the requests; that is below the target 98 %" in ran.err
+
+
+def test_requests_are_held_to_the_slo_definitions_unless_a_flag_says_otherwise(october, cost):
+    began = BEGINS + timedelta(hours=5)
+    times = {"started_at": began, "ended_at": began + timedelta(hours=1), "received_at": began + timedelta(hours=2)}
+    slow = {"team": "s", "replica": "r", "model": "m", "output_tokens": 100, "ttft_seconds": 0.1}
+    october.requests({**slow, "tpot_seconds": 0.2}, {**slow, "tpot_seconds": 0.05}, **times)
+
+    def good(*flags):
+        ran = cost("units", "--by", "team", *flags, *NOW, "--format", "json")
+        return next(row["good_count"] for row in json.loads(ran.out) if row["team"] == "s")
+
+    assert good() == 1  # the packaged definitions promise 100 ms a token
+    assert good("--ttft-seconds", "0.05") == 0
+
+
+def test_a_frozen_month_counts_the_requests_that_it_was_closed_with(october, cost):
+    cost("close", "--month", "2026-10")
+    began = BEGINS + timedelta(hours=10)
+    times = {"started_at": began, "ended_at": began + timedelta(hours=1), "received_at": datetime(2026, 11, 2)}
+    october.requests({"team": "x", "output_tokens": 400, "replica": "r", "model": "m"}, **times)
+    (row,) = [
+        row for row in json.loads(cost("units", "--by", "team", *NOW, "--format", "json").out) if row["team"] == "x"
+    ]
+    assert (row["requests_count"], row["good_count"]) == (2, 2)

@@ -8,6 +8,7 @@ from analytics.allocation.comparison import method_reports, side_by_side
 from analytics.allocation.idle import idle_whatif, with_idle_policy
 from analytics.cost import cost_report
 from analytics.economics import (
+    Limit,
     cache_savings,
     coverage,
     good_request_costs,
@@ -171,7 +172,8 @@ def test_tokens_have_prices_by_kind(used):
 def test_good_requests_and_coverage(used):
     report = cost_report(used.client, TODAY, TOMORROW)
     good = {
-        row["team"]: row for row in good_request_costs(used.client, report, ttft_seconds=1, e2e_seconds=4000).to_dicts()
+        row["team"]: row
+        for row in good_request_costs(used.client, report, [Limit("ttft", 1), Limit("e2e", 4000)]).to_dicts()
     }
     assert good["y"]["good_count"] == 1
     assert good["y"]["units_per_good_request"] == 2 * HOUR_UNITS
