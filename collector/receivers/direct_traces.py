@@ -30,11 +30,8 @@ log = logging.getLogger(__name__)
 
 PATH = b"/v1/traces"
 LENGTH_DIGITS = 9
-YES = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n",
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-)
-"""A plain yes is an empty message; the second where the connection ends with it."""
+YES = Answer(200, b"")
+"""A plain yes is an empty message."""
 
 
 class NobodyWaits:
@@ -162,16 +159,12 @@ class TracesProtocol(PromptProtocol):
         cycle.hold.give_back()
         cycle.response_started = cycle.response_complete = True
         otlp = self._direct.otlp
-        if isinstance(found, Decoded) and not found.rejected:
-            content = YES[not cycle.keep_alive]
-        else:
-            answer = otlp.refused(found) if isinstance(found, BaseException) else partly(found)
-            if (b"connection", b"close") in answer.headers:
-                cycle.keep_alive = False
-            content = written(answer, cycle.keep_alive)
+        answer = otlp.refused(found) if isinstance(found, BaseException) else accepted(found)
+        if (b"connection", b"close") in answer.headers:
+            cycle.keep_alive = False
         if cycle.disconnected or self.transport.is_closing():
             return
-        self.transport.write(content)
+        self.transport.write(written(answer, self.server_state.default_headers, cycle.keep_alive))
         if isinstance(found, Decoded):
             otlp.metrics.observe("fleetmeter_ack_seconds", time.perf_counter() - cycle.started_seconds, door=DOOR)
         if not cycle.keep_alive:
@@ -185,15 +178,19 @@ class TracesProtocol(PromptProtocol):
         super().connection_lost(exc)
 
 
-def partly(found: Decoded) -> Answer:
-    """Return the answer to a body of which some spans became no row."""
+def accepted(found: Decoded) -> Answer:
+    """Return the answer to a durable body, some spans of which may have become no row."""
+    if not found.rejected:
+        return YES
     return Answer(200, encoded(success(SIGNALS["traces"], len(found.rejected), found.message)))
 
 
-def written(answer: Answer, keep_alive: bool) -> bytes:
-    """Write an answer as HTTP/1.1."""
-    lines = [STATUS_LINE[answer.status], b"content-type: ", answer.content_type, b"\r\n"]
-    lines.append(b"content-length: %d\r\n" % len(answer.body))
+def written(answer: Answer, default_headers: list[tuple[bytes, bytes]], keep_alive: bool) -> bytes:
+    """Write an answer as HTTP/1.1, with the headers that every answer of the server has (the date)."""
+    lines = [STATUS_LINE[answer.status]]
+    for name, value in default_headers:
+        lines += [name, b": ", value, b"\r\n"]
+    lines += [b"content-type: ", answer.content_type, b"\r\ncontent-length: %d\r\n" % len(answer.body)]
     for name, value in answer.headers:
         if name != b"connection":
             lines += [name, b": ", value, b"\r\n"]

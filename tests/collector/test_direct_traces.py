@@ -1,0 +1,256 @@
+"""Traces that a connection takes itself are answered as those that go over ASGI, and nothing of HTTP is lost by it."""
+
+import asyncio
+import contextlib
+import gzip
+import hashlib
+import socket
+from functools import partial
+
+import pytest
+import yaml
+
+from collector.config import CollectorConfig
+from collector.listeners import http_server, listening, not_found
+from collector.pipeline import Pipeline
+from collector.receivers.direct_traces import DirectTraces, TracesProtocol
+from collector.receivers.intake import Intake
+from collector.receivers.otlp_http import OtlpHttp
+from collector.testing import running_collector, span_message, traces_body
+from collector.tokens import Tokens
+
+PLAIN = "application/x-protobuf"
+GOOD = {"content-type": PLAIN, "authorization": "Bearer writer"}
+
+
+@pytest.fixture(scope="module")
+def collector(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("direct")
+    rights = {"writer": ["write"], "reader": ["read", "write"], "looker": ["read"]}
+    tokens = [
+        {"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest(), "may": may} for name, may in rights.items()
+    ]
+    file = folder / "tokens.yaml"
+    file.write_text(yaml.safe_dump({"tokens": tokens}))
+    variables = {
+        "FLEETMETER__COLLECTOR__TOKENS_FILE": str(file), "FLEETMETER__COLLECTOR__MAX_BODY_BYTES": str(2**20),
+    }  # fmt: skip
+    with running_collector(folder / "data", **variables) as process:
+        yield process
+
+
+@pytest.fixture
+def connect(collector):
+    """Open a connection to the OTLP port."""
+    opened = []
+
+    def open_one():
+        host, port = collector.otlp_http.removeprefix("http://").rsplit(":", 1)
+        opened.append(socket.create_connection((host, int(port)), timeout=60))
+        return opened[-1]
+
+    yield open_one
+    for one in opened:
+        one.close()
+
+
+def request(body, headers, *, chunked=False, path="/v1/traces"):
+    lines = [f"POST {path} HTTP/1.1", "host: x", *(f"{name}: {value}" for name, value in headers.items())]
+    if chunked:
+        lines.append("transfer-encoding: chunked")
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
+    else:
+        lines.append(f"content-length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def answer(read):
+    """One answer: its status line, its headers, its body."""
+    status, headers = read.readline(), {}
+    while (line := read.readline()) not in (b"\r\n", b""):
+        name, _, value = line.partition(b": ")
+        headers[name] = value.strip() if name != b"date" else b"some day"
+    return status, headers, read.read(int(headers.get(b"content-length", 0)))
+
+
+SPANS = traces_body(*(span_message(number, {"infer.request.outcome": "ok"}) for number in range(1, 20)))
+PARTLY = traces_body(span_message(50), span_message(51, trace_id=b"short"))
+CASES = {
+    "taken": (SPANS, {}),
+    "gzip": (gzip.compress(SPANS), {"content-encoding": "gzip"}),
+    "empty": (b"", {}),
+    "taken in part": (PARTLY, {}),
+    "no protobuf": (b"\xff" * 40, {}),
+    "no gzip": (SPANS, {"content-encoding": "gzip"}),
+    "torn gzip": (gzip.compress(SPANS)[:-9], {"content-encoding": "gzip"}),
+    "a bomb": (gzip.compress(bytes(2**22)), {"content-encoding": "gzip"}),
+    "an unknown encoding": (SPANS, {"content-encoding": "lz4"}),
+    "no type": (SPANS, {"content-type": ""}),
+    "JSON": (b"{}", {"content-type": "application/json"}),
+    "no token": (SPANS, {"authorization": ""}),
+    "an unknown token": (SPANS, {"authorization": "Bearer nobody"}),
+    "a token that may only read": (SPANS, {"authorization": "Bearer looker"}),
+    "the last of two names": (SPANS, {"connection": "close"}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_both_ways_give_the_same_answer(connect, case):
+    body, headers = CASES[case]
+    answers = []
+    for chunked in (False, True):
+        connection = connect()
+        connection.sendall(request(body, GOOD | headers, chunked=chunked))
+        answers.append(answer(connection.makefile("rb")))
+    assert answers[0] == answers[1]
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_sent(connect):
+    connection = connect()
+    head = request(b"", GOOD | {"content-length": str(2**40)}).replace(b"content-length: 0\r\n", b"")
+    connection.sendall(head)
+    status, _, _ = answer(connection.makefile("rb"))
+    assert status.startswith(b"HTTP/1.1 413 ")
+
+
+def test_requests_behind_each_other_are_answered_in_order(connect):
+    connection = connect()
+    several = [(SPANS, False), (PARTLY, True), (PARTLY, False), (b"\xff", False), (SPANS, True), (SPANS, False)]
+    connection.sendall(b"".join(request(body, GOOD, chunked=chunked) for body, chunked in several))
+    read = connection.makefile("rb")
+    found = [(int(status.split()[1]), bool(body)) for status, _, body in (answer(read) for _ in several)]
+    assert found == [(200, False), (200, True), (200, True), (400, True), (200, False), (200, False)]
+
+
+def test_a_request_may_come_in_any_pieces_and_others_between(connect, collector):
+    wanted = request(SPANS, GOOD) + request(b"", GOOD, path="/nowhere") + request(SPANS, GOOD)
+    connection = connect()
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for at in range(0, len(wanted), 97):
+        connection.sendall(wanted[at : at + 97])
+    read = connection.makefile("rb")
+    statuses = [int(answer(read)[0].split()[1]) for _ in range(3)]
+    assert statuses == [200, 404, 200]
+
+
+def test_the_connection_ends_where_the_client_wants_it_to(connect):
+    connection = connect()
+    connection.sendall(request(SPANS, GOOD | {"connection": "close"}))
+    status, headers, _ = answer(connection.makefile("rb"))
+    assert status == b"HTTP/1.1 200 OK\r\n" and headers[b"connection"] == b"close"
+    assert connection.recv(1) == b""
+
+
+class Serving:
+    """A whole way from a connection to the tables in this process, which counts what goes over ASGI."""
+
+    def __init__(self, data_dir):
+        self.pipeline = Pipeline(CollectorConfig(data_dir=data_dir, trace_decoder="reference"), print)
+        self.over_asgi = 0
+
+    async def __aenter__(self):
+        pipeline = self.pipeline
+        pipeline.start()
+        self.intake = Intake(pipeline.spool, None, pipeline.traces, pipeline.metrics, max_body_bytes=2**20)
+        otlp = OtlpHttp(self.intake, Tokens(None), pipeline.metrics, not_found)
+
+        async def counted(scope, receive, send):
+            self.over_asgi += 1
+            await otlp(scope, receive, send)
+
+        self.stack = contextlib.AsyncExitStack()
+        listener = self.stack.enter_context(listening("127.0.0.1", 0, "otlp_http_port"))
+        self.server = http_server(counted, protocol=partial(TracesProtocol, DirectTraces(otlp)))
+        self.running = asyncio.create_task(self.server.serve(sockets=[listener]))
+        self.address = listener.getsockname()
+        while not self.server.started:
+            await asyncio.sleep(0.005)
+        return self
+
+    async def __aexit__(self, *error):
+        self.server.should_exit = True
+        await self.running
+        await self.stack.aclose()
+        await asyncio.to_thread(self.pipeline.close)
+
+    async def ask(self, content):
+        """Send, and return the status of the answer and the connection."""
+        reader, writer = await asyncio.open_connection(*self.address)
+        writer.write(content)
+        head = await reader.readuntil(b"\r\n\r\n")
+        return int(head.split()[1]), writer
+
+    async def until_held(self, bytes_count):
+        while self.intake.room.held_bytes != bytes_count:
+            await asyncio.sleep(0.005)
+
+
+def under_a_server(data_dir, story):
+    async def run():
+        async with asyncio.timeout(60), Serving(data_dir) as server:
+            await story(server)
+
+    asyncio.run(run())
+
+
+def test_plain_requests_skip_the_framework_and_odd_ones_do_not(data_dir):
+    async def story(server):
+        for content, over_asgi in (
+            (request(SPANS, GOOD), 0),
+            (request(PARTLY, GOOD), 0),
+            (request(b"\xff", GOOD), 0),
+            (request(SPANS, GOOD, chunked=True), 1),
+            (request(SPANS, GOOD | {"expect": "100-continue"}), 2),
+            (request(SPANS, GOOD | {"content-type": "text/plain"}), 3),
+            (request(SPANS, GOOD, path="/v1/traces?x=1"), 4),
+        ):
+            _, writer = await server.ask(content)
+            writer.close()
+            assert server.over_asgi == over_asgi
+
+    under_a_server(data_dir, story)
+
+
+def test_what_a_client_leaves_behind_gives_its_room_back(data_dir):
+    async def story(server):
+        whole = request(SPANS, GOOD)
+        _, writer = await asyncio.open_connection(*server.address)
+        writer.write(whole[:-10])
+        await server.until_held(len(SPANS))
+        writer.close()
+        await server.until_held(0)
+        _, writer = await asyncio.open_connection(*server.address)
+        writer.write(whole)
+        writer.transport.abort()
+        status, writer = await server.ask(whole)
+        assert status == 200
+        await server.until_held(0)
+        writer.close()
+
+    under_a_server(data_dir, story)
+
+
+def test_without_room_the_answer_is_to_come_again(data_dir):
+    async def story(server):
+        server.intake.room.held_bytes = server.intake.room.limit_bytes
+        status, writer = await server.ask(request(SPANS, GOOD))
+        assert status == 503
+        writer.close()
+        server.intake.room.held_bytes = 0
+
+    under_a_server(data_dir, story)
+
+
+def test_a_defect_of_ours_is_a_500_and_the_connection_goes_on(data_dir):
+    async def story(server):
+        server.pipeline.traces.close()
+        status, writer = await server.ask(request(SPANS, GOOD))
+        assert status == 503  # stopping
+        writer.close()
+        server.intake._traces = None
+        status, writer = await server.ask(request(SPANS, GOOD))
+        assert status == 500
+        await server.until_held(0)
+        writer.close()
+
+    under_a_server(data_dir, story)
