@@ -6,8 +6,8 @@ site's PUE. Not in it: storage and network outside of the host, GPUs without sam
     site energy of an hour = round(GPU energy * (1 + host ratio) * PUE)         whole millijoules
     carbon of an hour      = round(site energy * grid factor / 3600)            whole micrograms
 
-Each (replica, hour) is split by `analytics.ledger.split_bill`, so its parts sum to it, to the last unit. The split is by
-time, so idle seconds of an hour bear its mean power and requests the less (how much: docs/cost.md, "Energy").
+Each (replica, hour) is split by `analytics.ledger.split_bill`, so its parts sum to it, to the last unit. The split is
+by time, so idle seconds of an hour bear its mean power and requests the less (how much: docs/cost.md, "Energy").
 
 Source: method as in arXiv 2508.15734 (comprehensive boundary); factors with their own sources in
 data/energy_factors.yaml.
