@@ -378,8 +378,9 @@ class FileStore:
 
     def close(self) -> None:
         """Close the file, and let go of it: DuckDB complains of connections that are held when the process ends."""
-        self._connection.close()
-        del self._connection, self.archive.connection
+        if hasattr(self, "_connection"):  # closing twice does nothing
+            self._connection.close()
+            del self._connection, self.archive.connection
 
 
 def naive(moment: datetime) -> datetime:
