@@ -7,12 +7,14 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from collector.clocks import ReceiptClock
 from collector.config import CollectorConfig
 from collector.dead_letters import DeadLetters
-from collector.errors import PermanentError, StoreFailedError
-from collector.landing import Landing, LandingLimits
+from collector.decoded import Decoded
+from collector.errors import PermanentError, RetryableError, StoreFailedError
+from collector.landing import Handed, Landing, LandingLimits
 from collector.point_decoding import by_reference_count
 from collector.point_decoding import warm_up as warm_up_points
 from collector.redaction import AttributeRules
@@ -21,7 +23,7 @@ from collector.spool import Spool
 from collector.spool_records import Position, Record, Spooled
 from collector.store import Store, open_store
 from collector.table_contracts import table_contracts
-from collector.trace_decoding import TraceDecoder, TraceDecoding, compiled_walker
+from collector.trace_decoding import Job, TraceDecoder, TraceDecoding, compiled_walker
 from collector.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
@@ -61,7 +63,7 @@ class Pipeline:
         self.upkeep = Upkeep(self.store, config, self.metrics)
         landed = self.store.progress()
         dead_letters = DeadLetters(config.data_dir / "dead_letters", config.dead_letter_limit_bytes)
-        self.traces = TraceDecoding(TraceDecoder(self.metrics, config.max_body_bytes))
+        self.traces = TraceDecoding(TraceDecoder(self.metrics, config.max_body_bytes), self._keep_traces)
         self.landing = Landing(
             self.store,
             self._read_again,
@@ -134,6 +136,14 @@ class Pipeline:
             decoder.walker = walker
         warm_up_points()
         log.info("walker_ready")
+
+    def _keep_traces(self, decoded: list[tuple[Job, Decoded]]) -> None:
+        """Make decoded bodies durable together, then tell those who sent them."""
+
+        def told(job: Job, rows: Decoded, answer: Position | RetryableError) -> None:
+            job.told(answer if isinstance(answer, RetryableError) else rows)
+
+        self.spool.put_all((job.record, Handed(rows), partial(told, job, rows)) for job, rows in decoded)
 
     def _progressed(self, position: Position) -> None:
         self.spool.landed(position)

@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +98,7 @@ class Spool:
         self._on_damage = on_damage
         self._sync = sync
         self._lock = threading.Lock()
-        self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[Waiting] | None] = queue.SimpleQueue()
         self._waiting_bytes = 0
         self._closed = False
         self._free_bytes, self._asked_at = 0, -FREE_SECONDS
@@ -161,13 +161,25 @@ class Spool:
         Raises:
             RetryableError: the spool or the disk is full, or the collector is stopping.
         """
-        framed = encode_record(record)
+        self._queue_up([Waiting(record, encode_record(record), handed, told)])
+
+    def put_all(self, records: Iterable[tuple[Record, Any, Told]]) -> None:
+        """Queue records that are made durable together; where there is no room for all, each is told that."""
+        group = [Waiting(record, encode_record(record), handed, told) for record, handed, told in records]
+        try:
+            self._queue_up(group)
+        except RetryableError as error:
+            for waiting in group:
+                waiting.told(error)
+
+    def _queue_up(self, group: list[Waiting]) -> None:
+        size = sum(len(waiting.framed) for waiting in group)
         with self._lock:
             if self._closed:
                 raise RetryableError("the collector is stopping; send again in a few seconds")
-            self._refuse_when_full(len(framed))
-            self._waiting_bytes += len(framed)
-        self._queue.put(Waiting(record, framed, handed, told))
+            self._refuse_when_full(size)
+            self._waiting_bytes += size
+        self._queue.put(group)
 
     def read(self, spooled: Spooled) -> Record:
         """Read a durable record again.
@@ -255,7 +267,7 @@ class Spool:
             first = self._queue.get()
             if first is None:
                 break
-            group, size = [first], len(first.framed)
+            group, size = list(first), sum(len(waiting.framed) for waiting in first)
             while size < GROUP_BYTES:
                 try:
                     following = self._queue.get_nowait()
@@ -264,8 +276,8 @@ class Spool:
                 if following is None:
                     stopping = True
                     break
-                group.append(following)
-                size += len(following.framed)
+                group += following
+                size += sum(len(waiting.framed) for waiting in following)
             self._commit(group, size)
         self._close_segment()
 

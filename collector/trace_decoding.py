@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -26,6 +27,9 @@ GROUP_BYTES = 4 * 2**20
 """Bodies, as received, that are decoded together at most."""
 GROUP_PLAIN_BYTES = 24 * 2**20
 """And unpacked."""
+SMALL_GROUP_BYTES, SMALL_GROUP_SECONDS = 64 * 2**10, 0.001
+"""A smaller group waits a moment for more where several bodies came together last time: what a group costs whatever is
+in it (calls into compiled code, a write, a sync) is most of what a small body costs."""
 COUNTED = "fleetmeter_decoded_bodies"
 
 
@@ -108,8 +112,8 @@ class Job:
     """A record that waits to be decoded."""
 
     record: Record
-    done: Callable[[Decoded | CollectorError], None]
-    """Called from the thread of the decoder."""
+    told: Callable[[Decoded | CollectorError], None]
+    """Called from any thread with its rows, or with why there are none."""
 
 
 @dataclass(slots=True)
@@ -118,23 +122,26 @@ class TraceDecoding:
 
     Args:
         decoder: decodes; nobody else may use it.
+        keep: takes what has rows, group by group, from this thread, and tells each job.
     """
 
     decoder: TraceDecoder
+    keep: Callable[[list[tuple[Job, Decoded]]], None]
     _queue: queue.SimpleQueue[Job | None] = field(default_factory=queue.SimpleQueue)
     _thread: threading.Thread | None = None
     _closed: bool = False
+    _crowded: bool = False
 
     def start(self) -> None:
         """Start the thread."""
         self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
         self._thread.start()
 
-    def put(self, record: Record, done: Callable[[Decoded | CollectorError], None]) -> None:
-        """Queue a body; `done` is called from the decoder's thread."""
+    def put(self, record: Record, told: Callable[[Decoded | CollectorError], None]) -> None:
+        """Queue a body; `told` is called from another thread."""
         if self._closed:
             raise RetryableError("the collector is stopping; send again in a few seconds")
-        self._queue.put(Job(record, done))
+        self._queue.put(Job(record, told))
 
     def close(self) -> None:
         """Decode what waits, and end the thread."""
@@ -152,15 +159,30 @@ class TraceDecoding:
                 log.exception("traces_not_decoded", extra={"bodies": len(group)})
                 answers = [RetryableError(f"the body can't be decoded: {error!r}")] * len(group)
                 self.decoder.walker = None
+            with_rows = []
             for job, answer in zip(group, answers, strict=True):
-                job.done(answer)
+                if isinstance(answer, CollectorError) or not (answer.rows_count or answer.rejected):
+                    job.told(answer)
+                else:
+                    with_rows.append((job, answer))
+            if with_rows:
+                self.keep(with_rows)
 
     def _gather(self) -> list[Job] | None:
         """Wait for a body, and take those that wait behind it; None once closed and empty."""
         first = self._queue.get()
         if first is None:
             return None
-        group, size = [first], len(first.record.body)
+        group = [first]
+        size = self._take_waiting(group, len(first.record.body))
+        if self._crowded and size < SMALL_GROUP_BYTES:
+            time.sleep(SMALL_GROUP_SECONDS)
+            self._take_waiting(group, size)
+        self._crowded = len(group) > 1
+        return group
+
+    def _take_waiting(self, group: list[Job], size: int) -> int:
+        """Take the bodies that wait; return the bytes of the group."""
         while size < GROUP_BYTES:
             try:
                 following = self._queue.get_nowait()
@@ -171,4 +193,4 @@ class TraceDecoding:
                 break
             group.append(following)
             size += len(following.record.body)
-        return group
+        return size

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from collector.bodies import decode_record_body
 from collector.decoded import Decoded
-from collector.errors import CollectorError, RetryableError
+from collector.errors import CollectorError
 from collector.landing import Handed
 from collector.receivers.room import Hold, Room
 from collector.self_metrics import SelfMetrics
@@ -188,23 +188,7 @@ class Intake:
         """Decode traces and make them durable: from thread to thread, without coming back here in between."""
         if self._answers is None:
             self._answers = Answers(asyncio.get_running_loop())
-        answers = self._answers
-
-        def decoded_as(answer: Decoded | CollectorError) -> None:
-            if isinstance(answer, CollectorError) or not (answer.rows_count or answer.rejected):
-                answers.tell(told, answer)
-            else:
-                self._keep(record, answer, lambda failed: answers.tell(told, answer if failed is None else failed))
-
-        self._traces.put(record, decoded_as)
-
-    def _keep(self, record: Record, decoded: Decoded, told: Callable[[RetryableError | None], None]) -> None:
-        try:
-            self._spool.put(
-                record, Handed(decoded), lambda answer: told(answer if isinstance(answer, RetryableError) else None)
-            )
-        except RetryableError as error:
-            told(error)
+        self._traces.put(record, partial(self._answers.tell, told))
 
     async def _decode(self, record: Record) -> Decoded:
         return await self.beside_the_loop(
