@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from analytics.allocation import reading
 from analytics.allocation.idle import POLICIES, apportion, with_idle_policy
 from analytics.config import TokenWeights
 from analytics.cost import cost_report, team_costs
@@ -86,6 +87,20 @@ any_loads = st.lists(st.one_of(measured, measured, absurd), max_size=12).map(
     lambda drawn: [replace(request, key=key) for key, request in enumerate(drawn)]
 )
 """Requests with every measure there or not, and with values that only a broken clock or sender makes."""
+running = st.builds(
+    lambda request: replace(
+        request,
+        started_us=request.started_us % (2 * 3_600_000_000),
+        length_us=60_000_000 + request.length_us % 3_600_000_000,
+        queue_us=request.queue_us % 30_000_000,
+    ),
+    measured,
+)
+"""Requests that are in an engine for a minute or more of the billed hours."""
+running_loads = st.lists(running, min_size=1, max_size=12).map(
+    lambda drawn: [replace(request, key=key) for key, request in enumerate(drawn)]
+)
+real_prices = st.integers(10**9, 2 * 10**10)
 every_method = st.sampled_from(METHODS)
 prices = st.one_of(st.integers(0, 50), st.integers(0, 20_000_000_000))
 
@@ -285,7 +300,9 @@ def fleet_of(tmp_path):
         yield lambda *arguments, **options: Fleet(client, next(days), *arguments, **options)
 
 
-few = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 @few
@@ -364,6 +381,67 @@ def test_equal_requests_pay_the_same_and_idle_ones_nothing(fleet_of, load, price
     shares = [found.get((bucket_of(twin), key), 0) for key in ("100", "101")]
     assert abs(shares[0] - shares[1]) <= 4
     assert found.get((bucket_of(nothing), "102"), 0) == 0
+
+
+@few
+@given(load=running_loads, price=real_prices, method=every_method, data=st.data())
+def test_equal_requests_pay_the_same_and_idle_ones_nothing_under_every_method(fleet_of, load, price, method, data):
+    twin = data.draw(st.sampled_from(load))
+    unused = {"input_tokens": 0, "cached_tokens": 0, "output_tokens": 0, "prefill_us": None, "decode_us": None}
+    nothing = [
+        replace(twin, key=102, prefill_step_us=None, decode_step_us=None, **unused),
+        replace(twin, key=103, prefill_step_us=0, decode_step_us=0, **unused),
+    ]
+    twins = [replace(twin, key=100), replace(twin, key=101)]
+    found = amounts(fleet_of([*load, *twins, *nothing], price).report(method=method))
+    for bucket in ("request", "wasted", "unattributed"):
+        apart = found.get((bucket, "100"), 0) - found.get((bucket, "101"), 0)
+        assert abs(apart) <= 4 * 4  # a unit an hour, which moves k units of what was done again
+        assert found.get((bucket, "102"), 0) == found.get((bucket, "103"), 0) == 0
+
+
+GROWS = {"tokens": "output_tokens", "kv_token_seconds": "output_tokens", "step_share": "decode_step_us"}
+"""What a request uses more of, under the methods whose weights are of each request alone."""
+
+
+@few
+@given(
+    load=running_loads, price=real_prices, more=st.integers(1, 100_000),
+    method=st.sampled_from(sorted(GROWS)), data=st.data(),
+)  # fmt: skip
+def test_more_use_never_costs_less_nor_others_more(fleet_of, load, price, more, method, data):
+    load = [
+        replace(request, prefill_step_us=request.prefill_step_us or 0, decode_step_us=request.decode_step_us or 0)
+        for request in load
+    ]
+    chosen = data.draw(st.sampled_from(load))
+    grown = replace(chosen, **{GROWS[method]: (getattr(chosen, GROWS[method]) or 0) + more})
+    before = together(fleet_of(load, price).report(method=method))
+    after = together(fleet_of([grown if one is chosen else one for one in load], price).report(method=method))
+    for key in before.keys() | after.keys():
+        gain = after.get(key, 0) - before.get(key, 0)
+        assert gain >= -5 if key == str(chosen.key) else gain <= 5  # hours of a request, in each a rounding
+
+
+def together(report) -> dict[str, int]:
+    """What each request pays in all its buckets."""
+    found: dict[str, int] = defaultdict(int)
+    for (_, key), units in amounts(report).items():
+        if key is not None:
+            found[key] += units
+    return found
+
+
+@few
+@given(load=any_loads, price=prices, method=every_method, most=st.integers(1, 4))
+def test_requests_read_in_small_batches_cost_the_same(fleet_of, load, price, method, most):
+    fleet = fleet_of(load, price)
+    whole = fleet.report(method=method)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "ROWS_AT_ONCE", most)  # below the requests of an hour its replicas are read in slices
+        batched = fleet.report(method=method)
+    assert batched.entries.equals(whole.entries)
+    assert batched.hourly.equals(whole.hourly)
 
 
 @few

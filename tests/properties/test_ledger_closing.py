@@ -139,7 +139,9 @@ def by_team(frame):
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(steps=histories)
 def test_entries_add_up_to_the_bill_as_it_was_known_whatever_happens_in_whatever_order(template, tmp_path, steps):
     file = tmp_path / "ledger.duckdb"
