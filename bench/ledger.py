@@ -21,7 +21,7 @@ from collector.store import FileStore
 
 FIRST = date(2026, 10, 1)
 LAST = date(2026, 11, 1)
-REPLICAS = 200
+FIFTEENTH = date(2026, 10, 15)
 FILL = """
 INSERT INTO requests BY NAME
 SELECT
@@ -64,10 +64,10 @@ WHERE started_at >= TIMESTAMP '2026-10-01' AND started_at < TIMESTAMP '2026-11-0
 
 
 class StoreClient:
-    """A client of a store in this process, with a limit to DuckDB's memory."""
+    """A client of a store in this process; another one of the same store has kept nothing of its reports."""
 
-    def __init__(self, path: Path, memory_gib: float) -> None:
-        self.store = FileStore(path, threads=2, memory_limit_bytes=int(memory_gib * 2**30))
+    def __init__(self, store: FileStore) -> None:
+        self.store = store
 
     def query(self, sql: str, parameters: Any = None) -> pa.Table:
         """Run one SELECT."""
@@ -78,8 +78,7 @@ class StoreClient:
         return self.store.land({table: rows})[table]
 
     def close(self) -> None:
-        """Close the store."""
-        self.store.close()
+        """Leave the store to its owner."""
 
 
 def main() -> int:
@@ -141,7 +140,8 @@ def peak_gib() -> float:
 
 def measure(path: Path, count: int, methods: list[str], memory_gib: float) -> None:
     """Measure the plain sums, then every method, then a day."""
-    client = StoreClient(path, memory_gib)
+    store = FileStore(path, threads=2, memory_limit_bytes=int(memory_gib * 2**30))
+    client = StoreClient(store)
     try:
         cost_report(client, LAST, LAST + timedelta(days=1), now=datetime(2026, 11, 1, 1))  # compiles, where it must
         sums = {}
@@ -152,35 +152,41 @@ def measure(path: Path, count: int, methods: list[str], memory_gib: float) -> No
             print(f"{name}: {wall:.2f} s wall, {cpu:.2f} s CPU (best of 3)")
         plain = sums["sum by replica, model, team, app, outcome"]
         for method in methods:
-            wall, cpu, report = timed(lambda method=method: cost_report(client, FIRST, LAST, method=method))  # type: ignore[misc]
+            client = StoreClient(store)
+            wall, cpu, report = timed(lambda c=client, m=method: cost_report(c, FIRST, LAST, method=m))  # type: ignore[misc]
             assert int(report.entries["amount_units"].sum()) == report.bill_units
             ratios = ", ".join(f"{wall / seconds:.1f} x the {name}" for name, seconds in sums.items())
             print(
                 f"{method}: {count:,} requests in {wall:.1f} s wall, {cpu:.1f} s CPU: {count / wall:,.0f} requests/s, "
                 f"{ratios}; {report.entries.height:,} entries sum to {report.bill_units:,}; peak {peak_gib():.2f} GiB"
             )
-        wall, cpu, _ = timed(lambda: cost_report(client, FIRST + timedelta(days=14), FIRST + timedelta(days=15)))
+        client = StoreClient(store)
+        wall, cpu, _ = timed(lambda: cost_report(client, FIFTEENTH, FIFTEENTH + timedelta(days=1)))
         print(f"a day of it: {wall:.2f} s wall, {cpu:.2f} s CPU; a 31st of the plain sum is {plain / 31:.3f} s")
-        close(client, count, sums)
+        wall, cpu, _ = timed(lambda: cost_report(client, FIFTEENTH, FIFTEENTH + timedelta(days=1)))
+        print(f"the same day again: {wall:.2f} s wall, {cpu:.2f} s CPU")
+        days = [FIRST + timedelta(days=k) for k in range((LAST - FIRST).days)]
+        close(client, count, sums, [FIFTEENTH])
+        close(client, count, sums, [day for day in days if day != FIFTEENTH])
     finally:
-        client.close()
+        store.close()
 
 
-def close(client: StoreClient, count: int, sums: dict[str, float]) -> None:
-    """Measure the close of the month, entries chained and written."""
+def close(client: StoreClient, count: int, sums: dict[str, float], days: list[date]) -> None:
+    """Measure the close of one day ahead, or of the month's others: entries chained and written."""
     from analytics.closing import close_days
     from analytics.config import TokenWeights
 
-    days = [FIRST + timedelta(days=k) for k in range((LAST - FIRST).days)]
+    one = len(days) == 1
 
     def work() -> Any:
         return close_days(
             client,
-            FIRST,
-            LAST,
-            kind="month",
+            days[0] if one else FIRST,
+            days[0] + timedelta(days=1) if one else LAST,
+            kind="days" if one else "month",
             days=days,
-            now=datetime(2030, 1, 1),
+            now=datetime(2030, 1, 1 if one else 2),
             method="auto",
             weights=TokenWeights(),
             accept_findings=True,
@@ -189,8 +195,9 @@ def close(client: StoreClient, count: int, sums: dict[str, float]) -> None:
     wall, cpu, closed = timed(work)
     ratios = ", ".join(f"{wall / seconds:.1f} x the {name}" for name, seconds in sums.items())
     print(
-        f"split and close: {count:,} requests in {wall:.1f} s wall, {cpu:.1f} s CPU: {count / wall:,.0f} requests/s, "
-        f"{ratios}; {closed.entries_count:,} entries written; peak {peak_gib():.2f} GiB"
+        f"split and close of {len(days)} days: about {count * len(days) / 31:,.0f} requests in {wall:.1f} s wall, "
+        f"{cpu:.1f} s CPU: {count * len(days) / 31 / wall:,.0f} requests/s, {ratios}; "
+        f"{closed.entries_count:,} entries written; peak {peak_gib():.2f} GiB"
     )
 
 
