@@ -103,6 +103,11 @@ class Landing:
         """True while records of the last run are not landed yet."""
         return self._replaying
 
+    @property
+    def stopping(self) -> bool:
+        """True once it was asked to stop."""
+        return self._stopping.is_set()
+
     def start(self, replay: Iterable[Spooled] = ()) -> None:
         """Start the thread.
 

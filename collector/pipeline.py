@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,8 +29,10 @@ from collector.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
-WARM_UP_SECONDS = 5.0
-"""How long a replay waits for the decoder: it is loaded in two seconds, and compiled in half a minute."""
+LONG_REPLAY_BYTES = 4 * 2**20
+WARM_UP_SECONDS = 120.0
+"""How long a replay of more than that waits for the decoder at most: it is loaded in two seconds, compiled in half a
+minute, and decoding so much without it takes longer than both."""
 
 
 @dataclass(slots=True)
@@ -124,9 +127,11 @@ class Pipeline:
         return self._warming is not None and self._warming.is_alive()
 
     def _left(self) -> Iterator[Spooled]:
-        """Yield what the last run left; decoded fast, if the decoder is there within a moment."""
-        if self._warming is not None:
-            self._warming.join(WARM_UP_SECONDS)
+        """Yield what the last run left; much of it once the decoder is there."""
+        if self.spool.unlanded_bytes > LONG_REPLAY_BYTES:
+            deadline = time.monotonic() + WARM_UP_SECONDS
+            while self._warming and self.warming_up and not self.landing.stopping and time.monotonic() < deadline:
+                self._warming.join(0.1)
         yield from self.spool.replay()
 
     def _warm_up(self) -> None:

@@ -235,7 +235,7 @@ def clip(span, hour: int):
 def faults(load: list[Request], replica: str, end_hour: int):
     """From each death to the next request that is served."""
     entered = [
-        request.started_us + request.queue_us
+        request.started_us + min(request.queue_us, request.length_us)
         for request in load
         if request.replica == replica
         and request.outcome not in ("rejected", "engine_dead")
