@@ -1,5 +1,5 @@
 -- events_list_event: one event of one window of time; with a model, its own and those of the whole fleet
-SELECT *
+SELECT event_id, occurred_at, kind, model, deployment, replica, gpu_uuid, title, attributes
 FROM events
 WHERE occurred_at >= $start::TIMESTAMP
     AND occurred_at < $end::TIMESTAMP
