@@ -90,7 +90,7 @@ def test_ten_thousand_clients_that_trickle_leave_room_for_one_that_does_not(atta
 
 def test_a_body_of_a_gibibyte_is_refused_before_it_is_read(attacked):
     host, port = attacked.otlp_http.removeprefix("http://").split(":")
-    with at_most_more(attacked, 256 * MIB):
+    with at_most_more(attacked, 512 * MIB):
         with socket.create_connection((host, int(port)), timeout=60) as client:
             head = f"POST /v1/traces HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/x-protobuf\r\n"
             client.sendall(f"{head}content-length: {2**30}\r\n\r\n".encode())
