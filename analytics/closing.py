@@ -22,7 +22,7 @@ from analytics.bill_sources import BillSources, read_bill_sources
 from analytics.config import TokenWeights
 from analytics.errors import AnalyticsError, CurrencyError
 from analytics.ledger import cost_report, midnight
-from analytics.ledger_chain import CLOSE_FIELDS, ENTRY_FIELDS, GENESIS, chained, digest
+from analytics.ledger_chain import CLOSE_FIELDS, ENTRY_FIELDS, GENESIS, chained, digest, follow
 from analytics.ledger_differences import differences
 from analytics.ledger_news import bill_days
 from analytics.statements import ask
@@ -128,20 +128,20 @@ def close_days(
         "closed_at": now,
         "known_at": now,
         "currency": currency or (before[-1]["currency"] if before else "USD"),
-        "amount_units": sum(row["amount_units"] for row in rows),
+        "amount_units": int(rows["amount_units"].sum()),
         "bill_units": sum(units for units, _ in bills.values()),
-        "entries_count": len(rows),
+        "entries_count": rows.height,
         "method": method,
         "parameters": parameters_of(method, weights),
         "code_version": metadata.version("fleetmeter"),
         "rates_version": version_of(sources),
         "findings": json.dumps(findings, ensure_ascii=False),
         "previous_hash": previous_hash,
-        "entries_hash": rows[-1]["entry_hash"] if rows else previous_hash,
+        "entries_hash": rows["entry_hash"][-1] if rows.height else previous_hash,
     }
     close["close_hash"] = chained(previous_hash, close, CLOSE_FIELDS)
     write(client, close, rows, bills)
-    return Closed(close, len(rows), sum(row["corrects"] is not None for row in rows))
+    return Closed(close, rows.height, rows.height - rows["corrects"].null_count())
 
 
 def new_entries(
@@ -184,17 +184,26 @@ def ranges(days: Sequence[date]) -> list[tuple[date, date]]:
     return found
 
 
-def chain(parts: Sequence[pl.DataFrame], number: int, close_id: str, previous_hash: str) -> list[dict[str, Any]]:
-    """Number the new entries and chain each to the one before."""
-    rows: list[dict[str, Any]] = []
-    last = previous_hash
-    for part in parts:
-        for values in part.iter_rows(named=True):
-            place = len(rows) + 1
-            row = {**values, "entry_id": f"{number}-{place}", "close_id": close_id, "entry_number": place}
-            last = row["entry_hash"] = chained(last, row, ENTRY_FIELDS)
-            rows.append(row)
-    return rows
+def chain(parts: Sequence[pl.DataFrame], number: int, close_id: str, previous_hash: str) -> pl.DataFrame:
+    """Number the new entries and chain each to the one before; return the rows of ledger_entries."""
+    import polars as pl
+
+    if not parts:  # a month all of whose days were closed ahead
+        return pl.DataFrame(schema={"amount_units": pl.Int64, "corrects": pl.String, "entry_hash": pl.String})
+    entries = (
+        pl.concat(parts)
+        .with_row_index("entry_number", offset=1)
+        .with_columns(
+            pl.col("entry_number").cast(pl.Int64),
+            entry_id=pl.format(f"{number}-{{}}", "entry_number"),
+            close_id=pl.lit(close_id),
+        )
+    )
+    last, hashes = previous_hash, []
+    for values in entries.select(ENTRY_FIELDS).iter_rows():
+        last = follow(last, values)
+        hashes.append(last)
+    return entries.with_columns(entry_hash=pl.Series(hashes, dtype=pl.String))
 
 
 def version_of(sources: BillSources) -> str:
@@ -207,9 +216,7 @@ def version_of(sources: BillSources) -> str:
     return digest(asdict(row).values() for row in rows)
 
 
-def write(
-    client: Client, close: dict[str, Any], rows: list[dict[str, Any]], bills: dict[date, tuple[int, str]]
-) -> None:
+def write(client: Client, close: dict[str, Any], rows: pl.DataFrame, bills: dict[date, tuple[int, str]]) -> None:
     """Land a close: its entries and days first, its own row last, which makes them count."""
     import pyarrow as pa
 
@@ -223,8 +230,8 @@ def write(
         }
         for day, (units, made) in bills.items()
     ]
-    if rows:
-        client.land("ledger_entries", pa.Table.from_pylist(rows))
+    if rows.height:
+        client.land("ledger_entries", rows.to_arrow())
     client.land("ledger_days", pa.Table.from_pylist(days))
     if client.land("ledger_closes", pa.Table.from_pylist([close])) != 1:
         raise LedgerBusyError("somebody else wrote to the ledger meanwhile; nothing was closed: close again")

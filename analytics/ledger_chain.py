@@ -50,9 +50,14 @@ def canonical(values: Iterable[Any]) -> bytes:
     return ENCODE(list(values)).encode()
 
 
+def follow(previous_hash: str, values: Iterable[Any]) -> str:
+    """Return the hash of a row's values, in the order of its fields, that follow another hash."""
+    return hashlib.sha256(previous_hash.encode() + b"\n" + canonical(values)).hexdigest()
+
+
 def chained(previous_hash: str, row: Row, fields: tuple[str, ...]) -> str:
     """Return the hash of a row that follows another hash."""
-    return hashlib.sha256(previous_hash.encode() + b"\n" + canonical(row[name] for name in fields)).hexdigest()
+    return follow(previous_hash, (row[name] for name in fields))
 
 
 def digest(values: Iterable[Iterable[Any]]) -> str:

@@ -27,6 +27,17 @@ def test_a_month_closes_to_its_bill(october, cost):
     assert "as it was written" in verified.err
 
 
+def test_a_month_all_of_whose_days_were_closed_ahead_is_frozen_without_an_entry(october, cost):
+    for day in range(31):
+        ran = cost("close", "--day", f"2026-10-{day + 1:02}", now=CLOSED + day * timedelta(minutes=1))
+        assert ran.code == 0, ran.err
+    ran = cost("close", "--month", "2026-10", "--format", "json", now=CLOSED + DAY)
+    assert ran.code == 0, ran.err
+    (row,) = json.loads(ran.out)
+    assert (row["kind"], row["entries_count"], row["changed_units"]) == ("month", 0, 0)
+    assert cost("verify").code == 0
+
+
 def test_a_file_that_is_not_there_is_neither_made_nor_closed(cli, tmp_path):
     ran = cli("cost", "close", "--month", "2026-10", "--db", str(tmp_path / "typo.duckdb"))
     assert ran.code == 2
