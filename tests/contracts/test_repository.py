@@ -40,7 +40,9 @@ def test_no_file_names_a_place_on_somebodys_machine():
 
 
 def test_the_search_for_machine_paths_finds_one():
-    assert MACHINE_PATH.search(b'open("/' + b'home/ada/x")') and not MACHINE_PATH.search(b"GET /v1/home/x, ../root/y")
+    folder = b"ho" + b"me"  # put together here, so that this file names none itself
+    assert MACHINE_PATH.search(b'open("/' + folder + b'/ada/x")')
+    assert not MACHINE_PATH.search(b"GET /v1/" + folder + b"/x, ../ro" + b"ot/y")
 
 
 def test_there_are_locks():
