@@ -57,7 +57,8 @@ def split_amounts(piece, amount, sign):  # type: ignore[no-untyped-def]
         weight = p.input_weight + p.cached_weight + p.output_weight
         cached = output = 0
         if weight > 0:
-            cached = multiply_divide(amount[k], p.cached_weight, weight)[0]
+            if p.cached_weight > 0:
+                cached = multiply_divide(amount[k], p.cached_weight, weight)[0]
             output = multiply_divide(amount[k], p.output_weight, weight)[0]
         rest = amount[k] - cached - output
         redone = rest // (p.preemptions + 1) * p.preemptions if p.preemptions > 0 else 0
@@ -132,7 +133,7 @@ def entry(digest: int, *, keep: bool) -> Kernel:
         key = index_keys(keys.hash, rows.key)
         total = count_pieces(rows, key, keys.replica, hours, origin, cells, counts)
         ends = np.cumsum(counts)
-        piece = np.zeros(total, PIECE)
+        piece = np.empty(total, PIECE)
         place_pieces(rows, key, keys.replica, hours, origin, cells, ends - counts, piece)
         most = 1
         for c in range(cells.shape[0]):

@@ -12,6 +12,8 @@ import numpy as np
 
 from analytics.allocation.layout import compiled
 
+FITS = float(1 << 62)
+"""Below this, a product fits 64 bits, however its float was rounded."""
 SMALL = 1 << 32
 """Below this, the product of two remainders fits 64 bits."""
 MOST_WEIGHT = 1 << 61
@@ -21,6 +23,10 @@ MOST_WEIGHT = 1 << 61
 @compiled
 def multiply_divide(a, b, c):  # type: ignore[no-untyped-def]
     """(a * b) // c and (a * b) % c for 0 <= a, b and 0 < c < 2**62 and a * b // c < 2**63, exactly."""
+    if float(a) * float(b) < FITS:  # nearly always: one division, and the others cost most of an allocation
+        product = np.uint64(a) * np.uint64(b)
+        quotient = product // np.uint64(c)
+        return np.int64(quotient), np.int64(product - quotient * np.uint64(c))
     whole, a = a // c, a % c
     quotient = whole * b
     if a < SMALL and b < SMALL:

@@ -145,16 +145,17 @@ def read_rows(
     Returns:
         The columns, and the rows as they came (with trace_id and span_id where asked for).
     """
-    table = client.query(
-        statement("cost_requests_row"),
+    read = [name for name in Rows._fields if name != "tie"] + (["trace_id", "span_id"] if with_ids else [])
+    table = client.query(  # ids are most of a row's bytes: what is not selected is not read
+        f"SELECT {', '.join(read)} FROM (\n{statement('cost_requests_row')})",
         {
             "start": chunk.start, "end": chunk.end, "part": part, "parts": chunk.parts, "replicas": replicas,
-            "salt": salt, "by": list(by), "with_ids": with_ids, "known_at": known_at,
+            "salt": salt, "by": list(by), "known_at": known_at,
         },
     )  # fmt: skip
-    columns: dict[str, Any] = {name: table[name].to_numpy() for name in table.column_names if not name.endswith("_id")}
+    columns: dict[str, Any] = {name: table[name].to_numpy() for name in read if not name.endswith("_id")}
     for name in ("started", "ended"):
-        columns[name] = columns[name].astype("datetime64[us]").view(np.int64)
+        columns[name] = columns[name].astype("datetime64[us]", copy=False).view(np.int64)
     columns["tie"] = order_of_ids(table) if with_ids else np.zeros(table.num_rows, np.int64)
     # Arrow's own memory may not be written to, which would be another type to the compiler
     return Rows(**{name: np.require(columns[name], requirements=["C", "W"]) for name in Rows._fields}), table

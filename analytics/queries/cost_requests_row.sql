@@ -1,8 +1,8 @@
 -- cost_requests_row: one request in the engine at some time of a range, as the cost ledger reads it
 -- $start, $end: the range. $part of $parts: a slice of the replicas (a large answer is fetched in slices); $replicas: these
 -- alone; null is all. $salt: of the key, which stands for everything that entries are told apart by (see cost_keys_key).
--- $by: what more they are told apart by: any of adapter, api_key_hash, user_hash, mode. $with_ids: whether ids are read,
--- which are most of a row's bytes. $known_at: only requests that were received by then; null is all.
+-- $by: what more they are told apart by: any of adapter, api_key_hash, user_hash, mode. $known_at: only requests that were
+-- received by then; null is all. Whoever needs no ids selects the other columns: ids are most of a row's bytes.
 -- A request that began earlier is looked for by its end, or by its length; each branch reads little of a table that is
 -- mostly in order of time. NaN stands for an unknown time, -1 for an unknown count.
 -- state: 0 answered, 1 ran and failed, 2 never came into the engine: rejected, or without a trace of having been scheduled.
@@ -35,8 +35,8 @@ SELECT
         CASE WHEN list_contains($by::VARCHAR[], 'user_hash') THEN user_hash END,
         CASE WHEN list_contains($by::VARCHAR[], 'mode') THEN mode END
     ) AS key,
-    CASE WHEN $with_ids::BOOLEAN THEN trace_id END AS trace_id,
-    CASE WHEN $with_ids::BOOLEAN THEN span_id END AS span_id,
+    trace_id,
+    span_id,
     started_at AS started,
     coalesce(
         ended_at,

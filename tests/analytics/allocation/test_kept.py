@@ -20,7 +20,7 @@ class Asking:
         self.reads = 0
 
     def query(self, sql, parameters=None):
-        self.reads += sql.startswith("-- cost_requests_row")
+        self.reads += "-- cost_requests_row" in sql
         return self.client.query(sql, parameters)
 
 
