@@ -7,13 +7,19 @@ weighs twice; both are told so that somebody mends the sender.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from analytics.statements import ask
 
 if TYPE_CHECKING:
     from collector.client import Client
+
+EPOCH = datetime(1970, 1, 1)
+MOMENTS_AT_ONCE = 10_000
+"""Moments that one statement compares: few requests share a microsecond, unless a clock is coarse."""
 
 
 def skewed(client: Client, start: datetime, end: datetime, known_at: datetime | None = None) -> list[str]:
@@ -35,15 +41,41 @@ def skewed(client: Client, start: datetime, end: datetime, known_at: datetime | 
 def doubled(client: Client, start: datetime, end: datetime, known_at: datetime | None = None) -> list[str]:
     """Say which replicas have requests of a range of time (naive UTC) twice, under different span ids."""
     counts: Counter[str | None] = Counter()
-    day = start
-    while day < end:
-        following = min(end, day + timedelta(days=1))
-        counts.update(
-            dict(ask(client, "requests_doubled_replica", start=day, end=following, known_at=known_at).iter_rows())
-        )
-        day = following
+    for begin, until in stretches(client, start, end):
+        for moments in shared_moments(client, begin, until):
+            found = ask(
+                client, "requests_doubled_replica", start=time_of(moments[0]), end=time_of(moments[-1] + 1),
+                moments_us=moments, known_at=known_at,
+            )  # fmt: skip
+            counts.update(dict(found.iter_rows()))
     return [
         f"replica {replica}: {count:,} request{'' if count == 1 else 's'} reported twice (the same trace and time "
         "under two span ids); each weighs twice in its hour: switch one of the two instruments off"
         for replica, count in sorted(counts.items(), key=str)
     ]
+
+
+def stretches(client: Client, start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
+    """Cut a range of time into stretches of about as many requests as are read at once."""
+    from analytics.allocation.reading import chunks_of, read_arrivals
+
+    for chunk in chunks_of(read_arrivals(client, start, end), start, end):
+        cuts = 1 if chunk.parts == 1 else 4 * chunk.parts  # an hour's requests may come in bursts
+        step = (chunk.end - chunk.start) / cuts
+        edges = [chunk.start + cut * step for cut in range(cuts)] + [chunk.end]
+        yield from pairwise(edges)
+
+
+def shared_moments(client: Client, start: datetime, end: datetime) -> Iterator[list[int]]:
+    """Yield the microseconds in which more than one request began, in order, MOMENTS_AT_ONCE at a time."""
+    import numpy as np
+
+    moments = np.sort(ask(client, "requests_moment_request", start=start, end=end)["started_us"].to_numpy())
+    shared = np.unique(moments[1:][moments[1:] == moments[:-1]])
+    for first in range(0, len(shared), MOMENTS_AT_ONCE):
+        yield shared[first : first + MOMENTS_AT_ONCE].tolist()
+
+
+def time_of(microseconds: int) -> datetime:
+    """Return a time, naive UTC, of its microseconds since 1970."""
+    return EPOCH + timedelta(microseconds=microseconds)

@@ -1,22 +1,15 @@
 -- requests_doubled_replica: one replica of one range of time that has requests twice under different span ids
--- The same trace arriving at the same replica in the same microsecond: one request that two instruments reported. Few requests share
--- a microsecond, so those that do are found first, and only their texts are read. Ask day by day where there are many.
-WITH moments AS (
-    SELECT started_at
-    FROM requests
-    WHERE started_at >= $start::TIMESTAMP AND started_at < $end::TIMESTAMP
-    GROUP BY started_at
-    HAVING count(*) > 1
-)
+-- The same trace arriving at the same replica in the same microsecond: one request that two instruments reported.
+-- $moments_us: the microseconds since 1970 in which more than one request began; only theirs are compared.
 SELECT replica, sum(copies_count - 1)::BIGINT AS doubled_count
 FROM (
-    SELECT any_value(requests.replica) AS replica, count(*) AS copies_count
+    SELECT replica, count(*) AS copies_count
     FROM requests
-    INNER JOIN moments ON requests.started_at = moments.started_at
-    WHERE requests.started_at >= $start::TIMESTAMP
-        AND requests.started_at < $end::TIMESTAMP
-        AND ($known_at::TIMESTAMP IS NULL OR requests.received_at IS NULL OR requests.received_at <= $known_at::TIMESTAMP)
-    GROUP BY hash(requests.replica, requests.trace_id, requests.started_at)
+    WHERE started_at >= $start::TIMESTAMP
+        AND started_at < $end::TIMESTAMP
+        AND epoch_us(started_at) IN (SELECT unnest($moments_us::BIGINT[]))
+        AND ($known_at::TIMESTAMP IS NULL OR received_at IS NULL OR received_at <= $known_at::TIMESTAMP)
+    GROUP BY replica, trace_id, started_at
     HAVING count(*) > 1
 )
 GROUP BY replica
