@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -16,10 +16,6 @@ from analytics.statements import ask
 
 if TYPE_CHECKING:
     from collector.client import Client
-
-EPOCH = datetime(1970, 1, 1)
-MOMENTS_AT_ONCE = 10_000
-"""Moments that one statement compares: few requests share a microsecond, unless a clock is coarse."""
 
 
 def skewed(client: Client, start: datetime, end: datetime, known_at: datetime | None = None) -> list[str]:
@@ -42,11 +38,8 @@ def doubled(client: Client, start: datetime, end: datetime, known_at: datetime |
     """Say which replicas have requests of a range of time (naive UTC) twice, under different span ids."""
     counts: Counter[str | None] = Counter()
     for begin, until in stretches(client, start, end):
-        for moments in shared_moments(client, begin, until):
-            found = ask(
-                client, "requests_doubled_replica", start=time_of(moments[0]), end=time_of(moments[-1] + 1),
-                moments_us=moments, known_at=known_at,
-            )  # fmt: skip
+        if moments := shared_moments(client, begin, until):
+            found = ask(client, "requests_doubled_replica", start=begin, end=until, moments=moments, known_at=known_at)
             counts.update(dict(found.iter_rows()))
     return [
         f"replica {replica}: {count:,} request{'' if count == 1 else 's'} reported twice (the same trace and time "
@@ -66,16 +59,10 @@ def stretches(client: Client, start: datetime, end: datetime) -> Iterator[tuple[
         yield from pairwise(edges)
 
 
-def shared_moments(client: Client, start: datetime, end: datetime) -> Iterator[list[int]]:
-    """Yield the microseconds in which more than one request began, in order, MOMENTS_AT_ONCE at a time."""
+def shared_moments(client: Client, start: datetime, end: datetime) -> list[int]:
+    """Return the hashes of replica and microsecond that more than one request of a range of time has."""
     import numpy as np
 
-    moments = np.sort(ask(client, "requests_moment_request", start=start, end=end)["started_us"].to_numpy())
-    shared = np.unique(moments[1:][moments[1:] == moments[:-1]])
-    for first in range(0, len(shared), MOMENTS_AT_ONCE):
-        yield shared[first : first + MOMENTS_AT_ONCE].tolist()
-
-
-def time_of(microseconds: int) -> datetime:
-    """Return a time, naive UTC, of its microseconds since 1970."""
-    return EPOCH + timedelta(microseconds=microseconds)
+    moments = np.sort(ask(client, "requests_moment_request", start=start, end=end)["moment_hash"].to_numpy())
+    shared: list[int] = np.unique(moments[1:][moments[1:] == moments[:-1]]).tolist()
+    return shared

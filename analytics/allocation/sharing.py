@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 EPOCH = datetime(1970, 1, 1)
 MICROSECOND = timedelta(microseconds=1)
+NO_ROOM = np.empty(0, layout.PIECE)
+"""Where pieces shall outlive the next call."""
+_MINE = threading.local()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +94,14 @@ def split_chunk(
     part_of = dict(keys.select("replica", "part").iter_rows())
     for part in range(chunk.parts):
         rows, _ = read_rows(client, chunk, salt, rules.by, part=part, known_at=rules.known_at)
+        room = room_for(len(rows.started))
         if chunk.parts == 1:
-            run(split, rows, split.cells, outages, rules)
+            run(split, rows, split.cells, outages, rules, room)
             continue
         mine = split.cells.copy()
         others = [k for k, name in enumerate(replicas) if part_of.get(name, 0) != part]
         mine.reshape(len(replicas) + 1, chunk.hours)["billed"][others] = 0
-        run(split, rows, mine, outages, rules)
+        run(split, rows, mine, outages, rules, room)
         here = mine["billed"] == 1
         split.cells[here] = mine[here]
     settle_ties(client, split, salt, outages, rules)
@@ -159,12 +164,27 @@ def numbered(
     return tuple(payers.iter_rows()), numbers, teams.height
 
 
-def run(split: Split, rows: Rows, cells: npt.NDArray[Any], outages: Sequence[Outage], rules: Rules) -> npt.NDArray[Any]:
+def room_for(rows_count: int) -> npt.NDArray[Any]:
+    """Return this thread's memory for the pieces of so many rows; what lies in it is overwritten by the next caller."""
+    room: npt.NDArray[Any] | None = getattr(_MINE, "room", None)
+    if room is None or len(room) < rows_count:
+        room = _MINE.room = np.empty(rows_count + rows_count // 8, layout.PIECE)  # some are cut at an hour's end
+    return room
+
+
+def run(
+    split: Split,
+    rows: Rows,
+    cells: npt.NDArray[Any],
+    outages: Sequence[Outage],
+    rules: Rules,
+    room: npt.NDArray[Any] = NO_ROOM,
+) -> npt.NDArray[Any]:
     """Run the compiled code over cells and rows, adding to the sums of `split`; returns the pieces."""
     origin = int((split.chunk.start - EPOCH) // MICROSECOND)
     return share_cells(
         rows, split.numbers, cells, outage_rows(split, outages), split.chunk.hours, origin, rules.code,
-        np.array(rules.weights, np.int64), max(split.teams_count, 1), split.sums, split.by_hour,
+        np.array(rules.weights, np.int64), max(split.teams_count, 1), split.sums, split.by_hour, room,
     )  # fmt: skip
 
 
