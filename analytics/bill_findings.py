@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from analytics.statements import ask
 
 if TYPE_CHECKING:
     from collector.client import Client
+
+STRETCHES_AT_ONCE = 2
 
 
 def skewed(client: Client, start: datetime, end: datetime, known_at: datetime | None = None) -> list[str]:
@@ -37,10 +40,17 @@ def skewed(client: Client, start: datetime, end: datetime, known_at: datetime | 
 def doubled(client: Client, start: datetime, end: datetime, known_at: datetime | None = None) -> list[str]:
     """Say which replicas have requests of a range of time (naive UTC) twice, under different span ids."""
     counts: Counter[str | None] = Counter()
-    for begin, until in stretches(client, start, end):
-        if moments := shared_moments(client, begin, until):
-            found = ask(client, "requests_doubled_replica", start=begin, end=until, moments=moments, known_at=known_at)
-            counts.update(dict(found.iter_rows()))
+
+    def look(stretch: tuple[datetime, datetime]) -> dict[str | None, int]:
+        begin, until = stretch
+        if not (moments := shared_moments(client, begin, until)):
+            return {}
+        found = ask(client, "requests_doubled_replica", start=begin, end=until, moments=moments, known_at=known_at)
+        return dict(found.iter_rows())
+
+    with ThreadPoolExecutor(STRETCHES_AT_ONCE) as pool:
+        for found in pool.map(look, stretches(client, start, end)):
+            counts.update(found)
     return [
         f"replica {replica}: {count:,} request{'' if count == 1 else 's'} reported twice (the same trace and time "
         "under two span ids); each weighs twice in its hour: switch one of the two instruments off"

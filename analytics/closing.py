@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from analytics.bill import InvoiceLine, Rate, ReplicaInterval
+from analytics.bill import Bill, InvoiceLine, Rate, ReplicaInterval
 from analytics.bill_findings import doubled, skewed
 from analytics.bill_sources import BillSources, read_bill_sources
 from analytics.config import TokenWeights
 from analytics.errors import AnalyticsError, CurrencyError
 from analytics.ledger import cost_report, midnight
-from analytics.ledger_chain import CLOSE_FIELDS, ENTRY_FIELDS, GENESIS, chained, digest, follow
+from analytics.ledger_chain import CLOSE_FIELDS, ENTRY_FIELDS, GENESIS, canonical_rows, chained, digest, follow
 from analytics.ledger_differences import differences
 from analytics.ledger_news import bill_days
 from analytics.statements import ask
@@ -104,8 +104,10 @@ def close_days(
         )
     number = before[-1]["close_number"] + 1 if before else 1
     sources = read_bill_sources(client, midnight(start_day), midnight(end_day), known_at=now)
-    bills = bill_days(sources, start_day, end_day)
-    entries, findings, currency = new_entries(client, ranges(days), now, method, weights)
+    bill = sources.bill(midnight(start_day), midnight(end_day))
+    bills = bill_days(bill, start_day, end_day)
+    known = {(start_day, end_day): bill}
+    entries, findings, currency = new_entries(client, ranges(days), now, method, weights, known)
     if all(made == NOTHING for _, made in bills.values()) and not any(part.height for part in entries):
         findings.append("nothing is billed: no invoice, and no priced GPU in the inventory")
     if findings and not accept_findings:
@@ -145,14 +147,23 @@ def close_days(
 
 
 def new_entries(
-    client: Client, spans: Sequence[tuple[date, date]], now: datetime, method: str, weights: TokenWeights
+    client: Client,
+    spans: Sequence[tuple[date, date]],
+    now: datetime,
+    method: str,
+    weights: TokenWeights,
+    known: Mapping[tuple[date, date], Bill],
 ) -> tuple[list[pl.DataFrame], list[str], str | None]:
-    """Compute days anew; return what differs from the ledger, what is missing or doubtful, and the currency."""
+    """Compute days anew; return what differs from the ledger, what is missing or doubtful, and the currency.
+
+    `known` has the bills of ranges of days that are priced already.
+    """
     parts, findings, currencies = [], [], set()
     for start_day, end_day in spans:
         report = cost_report(
-            client, start_day, end_day, method=method, weights=weights, known_at=now, by=("adapter", "api_key_hash")
-        )
+            client, start_day, end_day, method=method, weights=weights, known_at=now, by=("adapter", "api_key_hash"),
+            bill=known.get((start_day, end_day)),
+        )  # fmt: skip
         standing = ask(client, "ledger_standing_key", start=start_day, end=end_day, as_of=None)
         if report.bill_units or not report.entries.is_empty():
             currencies.add(report.currency)
@@ -200,8 +211,8 @@ def chain(parts: Sequence[pl.DataFrame], number: int, close_id: str, previous_ha
         )
     )
     last, hashes = previous_hash, []
-    for values in entries.select(ENTRY_FIELDS).iter_rows():
-        last = follow(last, values)
+    for written in canonical_rows(entries.select(ENTRY_FIELDS)):
+        last = follow(last, written)
         hashes.append(last)
     return entries.with_columns(entry_hash=pl.Series(hashes, dtype=pl.String))
 

@@ -16,7 +16,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
-from analytics.bill import BillHour
+from analytics.bill import Bill, BillHour
 from analytics.bill_sources import read_bill, read_intervals, read_rates
 from analytics.config import TokenWeights
 from analytics.errors import AnalyticsError
@@ -81,6 +81,7 @@ def cost_report(
     now: datetime | None = None,
     known_at: datetime | None = None,
     by: Sequence[str] = (),
+    bill: Bill | None = None,
 ) -> CostReport:
     """Split the bill of a range of days.
 
@@ -96,6 +97,7 @@ def cost_report(
             count; None is all. Naive UTC.
         by: what entries are told apart by beside replica, model, team and app: any of adapter, api_key_hash,
             user_hash, mode.
+        bill: the bill of exactly this range as known at `known_at`, where somebody has it; None reads it.
 
     Raises:
         AnalyticsError: the range is empty, or the method or something in `by` unknown.
@@ -106,7 +108,8 @@ def cost_report(
     rules = rules_of(method, weights, by, known_at)
     start, end = midnight(start_day), midnight(end_day)
     until = end if now is None else max(start, min(end, now))
-    bill = read_bill(client, start, until, known_at=known_at)
+    if bill is None:
+        bill = read_bill(client, start, until, known_at=known_at)
     entries, hourly = split_bill(client, bill.hours, start, until, rules)
     total = int(entries["amount_units"].sum())
     if total != bill.units:

@@ -10,7 +10,8 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from analytics.bill_sources import BillSources, read_bill_sources
+from analytics.bill import Bill
+from analytics.bill_sources import read_bill
 from analytics.ledger import midnight, read_replica_outages
 from analytics.ledger_chain import digest
 from analytics.statements import ask
@@ -62,7 +63,7 @@ def news(
         row["day"]: row for row in ask(client, "ledger_days_day", start=start_day, end=end_day, as_of=None).to_dicts()
     }
     closes = {row["close_number"]: row for row in ask(client, "ledger_closes_close", as_of=None).to_dicts()}
-    bills = bill_days(read_bill_sources(client, start, end, known_at=known_at), start_day, end_day)
+    bills = bill_days(read_bill(client, start, end, known_at=known_at), start_day, end_day)
     since = {day: row["known_at"] - SETTLING for day, row in days.items()}
     late = late_days(client, since, known_at)
     outages = changed_outages(client, {day: row["known_at"] for day, row in days.items()}, known_at, bool(late))
@@ -143,12 +144,12 @@ def by_day(outages: list[Outage]) -> dict[date, list[Outage]]:
     return found
 
 
-def bill_days(sources: BillSources, start_day: date, end_day: date) -> dict[date, tuple[int, str]]:
+def bill_days(bill: Bill, start_day: date, end_day: date) -> dict[date, tuple[int, str]]:
     """Return each day's bill in units and the hash of what it is made of, hour by hour."""
     hours: dict[date, list[tuple[Any, ...]]] = {
         start_day + DAY * place: [] for place in range((end_day - start_day).days)
     }
-    for hour in sources.bill(midnight(start_day), midnight(end_day)).hours:
+    for hour in bill.hours:
         hours[hour.hour_at.date()].append(
             (hour.replica, hour.hour_at, hour.model, hour.units, hour.billed_microseconds)
         )
