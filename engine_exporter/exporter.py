@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,15 @@ from engine_exporter import semconv
 from engine_exporter.api_keys import STORED_HASH_DIGITS, ApiKeys, hash_secret
 from engine_exporter.config import ExporterConfig, from_environment
 from engine_exporter.detail_sampling import DetailSampler, Reason
+from engine_exporter.ended_requests import EndedRequests
 from engine_exporter.engine_half import FACTS, FINISHED, EngineFacts, FinishedRows
+from engine_exporter.finishing import Ended, make_row
 from engine_exporter.jwt_claims import JwtClaims, TokenRules
 from engine_exporter.label_bound import LabelBound
 from engine_exporter.request_headers import HeaderRules, header_rules
 from engine_exporter.request_metrics import Limits, RequestMetrics, bounds_with
 from engine_exporter.span_queue import SpanQueue
+from engine_exporter.span_sender import SpanSender
 
 if TYPE_CHECKING:
     from engine_exporter.metrics_thread import MetricsThread
@@ -64,6 +68,9 @@ class Exporter:
     resource: Resource | None = None
     tokens: JwtClaims | None = None
     rules: HeaderRules = field(init=False)
+    ended: EndedRequests[Ended] = field(init=False)
+    waiting_limit: int = 4096
+    """Requests that have ended and wait for their rows, at most; with 0 a row is made where its request ends."""
 
     def __post_init__(self) -> None:
         config = self.config
@@ -77,6 +84,7 @@ class Exporter:
         self.sampler = DetailSampler(config.detail_base_ratio, config.detail_top_cost_ratio)
         self.limits = Limits(**{kind: max(edges) for kind, edges in thresholds.items() if edges and kind != "itl"})
         self.began_unix_ns = self.unix_ns()
+        self.ended = EndedRequests(partial(make_row, self), self.fault, limit=self.waiting_limit)
 
     def resource_for(self, scope: Any) -> Resource:
         """Describe this server; made at the first request, when its port is known."""
@@ -104,6 +112,7 @@ class Exporter:
     def close(self) -> None:
         """Send what is left."""
         self.keys.stop()
+        self.ended.close()
         if self.pusher is not None:
             self.pusher.stop()
         if self.tokens is not None:
@@ -113,17 +122,9 @@ class Exporter:
 
 def from_config(config: ExporterConfig) -> Exporter:
     """Build the real one: OTLP over HTTP, the process's engine half, real clocks."""
-    from opentelemetry.exporter.otlp.proto.http import Compression
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
     token = config.otlp_token
     queue = SpanQueue(
-        OTLPSpanExporter(
-            endpoint=config.otlp_endpoint.rstrip("/") + "/v1/traces",
-            headers={"authorization": f"Bearer {token.get_secret_value()}"} if token else None,
-            timeout=5,
-            compression=Compression.Gzip,
-        ),
+        SpanSender(config.otlp_endpoint.rstrip("/") + "/v1/traces", token.get_secret_value() if token else None),
         limit=config.queue_limit_spans,
         interval_seconds=config.export_interval_seconds,
         patience_seconds=config.export_patience_seconds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -42,7 +43,9 @@ def fetch_text(url: str, timeout_seconds: float = 10.0) -> str:
         raise ExporterError(f"{url!r} is not an address; write e.g. http://127.0.0.1:8000/metrics") from error
 
 
-def send_compressed(url: str, body: bytes, token: str | None, timeout_seconds: float = 10.0) -> None:
+def send_compressed(
+    url: str, body: bytes, token: str | None, timeout_seconds: float = 10.0, tls: ssl.SSLContext | None = None
+) -> None:
     """Post one OTLP message in protobuf that is gzip already.
 
     Raises:
@@ -54,7 +57,7 @@ def send_compressed(url: str, body: bytes, token: str | None, timeout_seconds: f
         headers["authorization"] = f"Bearer {token}"
     request = urllib.request.Request(url, body, headers)
     try:
-        with urllib.request.urlopen(request, timeout=timeout_seconds) as response:
+        with urllib.request.urlopen(request, timeout=timeout_seconds, context=tls) as response:
             response.read()
     except urllib.error.HTTPError as error:
         kind = UnreachableError if error.code in (408, 429) or error.code >= 500 else ExporterError

@@ -1,33 +1,52 @@
-"""The end of a request: both halves joined, counted in the metrics, and its one span queued."""
+"""The end of a request: what the event loop takes of it, and its row, made of that in another thread."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from engine_exporter import semconv
 from engine_exporter.degradation import Shape, degraded, finished_fields
 from engine_exporter.detail_sampling import cost_of
 from engine_exporter.endpoints import REALTIME
-from engine_exporter.engine_half import EngineHalf, join_key, of_finished, of_live, unite
-from engine_exporter.exporter import Exporter
+from engine_exporter.engine_half import EngineHalf, GeneratedSequence, join_key, of_finished, of_live, unite
 from engine_exporter.http_half import HttpHalf, outcome_of
 from engine_exporter.identity import Source, settle
 from engine_exporter.label_bound import OTHER
 from engine_exporter.phase_spans import Phases
-from engine_exporter.request_attributes import OUTCOME_TEXTS, request_attributes
+from engine_exporter.request_attributes import OUTCOME_TEXTS, Served, request_attributes
 from engine_exporter.request_headers import claims_of_body
 from engine_exporter.request_metrics import Measured, Request, count
 from engine_exporter.semconv import Outcome, Trust
 from engine_exporter.span_queue import request_span
 from engine_exporter.vllm_front_end import FrontEnd
 
+if TYPE_CHECKING:
+    from engine_exporter.exporter import Exporter
+
 _FAILED = frozenset({Outcome.ERROR, Outcome.ENGINE_DEAD})
 _OK = Outcome.OK.value
 
 
+@dataclass(slots=True)
+class Ended:
+    """A request that has ended, with all of vLLM's state that may still change read out of it."""
+
+    http: HttpHalf
+    front_end: FrontEnd
+    rows: list[Any]
+    """What the plugin kept of its finished sequences."""
+    live: list[GeneratedSequence]
+    """Its sequences that were broken off."""
+    engine_request_id: str | None
+    engine_errored: bool
+    served: Served
+    scope: Any
+
+
 def finish(exporter: Exporter, http: HttpHalf, front_end: FrontEnd, states: Sequence[Any], scope: Any) -> None:
-    """Make the row of one request.
+    """Take one request that has ended, on the event loop; `make_row` does the rest in another thread.
 
     Args:
         exporter: the process's own.
@@ -41,17 +60,33 @@ def finish(exporter: Exporter, http: HttpHalf, front_end: FrontEnd, states: Sequ
     if not rows and engine_request_id is not None:
         rows = exporter.finished.take(join_key(engine_request_id))
     live = states if not http.completed or not rows else ()
-    engine = unite(
-        [of_finished(row) for row in rows], [of_live(state, exporter.facts.share_of_gone(state)) for state in live]
-    )
     errored = (http.error is not None or http.raised is not None or not http.completed) and front_end.errored()
-    outcome, error_type = outcome_of(http, errored, engine.finish_reasons)
-    served, usage = front_end.served(http.asked.model), http.usage or front_end.usage()
+    exporter.ended.put(
+        Ended(
+            http,
+            front_end,
+            rows,
+            [of_live(state, exporter.facts.share_of_gone(state)) for state in live],
+            engine_request_id,
+            errored,
+            front_end.served(http.asked.model),
+            scope,
+        )
+    )
+
+
+def make_row(exporter: Exporter, ended: Ended) -> None:
+    """Join both halves of a request, count it in the metrics, and queue its one span."""
+    http, front_end, served = ended.http, ended.front_end, ended.served
+    engine = unite([of_finished(row) for row in ended.rows], ended.live)
+    outcome, error_type = outcome_of(http, ended.engine_errored, engine.finish_reasons)
+    usage = http.usage or front_end.usage()
     claims, config = http.claims, exporter.config
     claims[Source.BODY] = claims_of_body(http.asked, config)
     http.identity = settle([(source, claims[source]) for source in config.identity_precedence if source in claims])
+    user_hash = exporter.user_hash(http.identity.user)
     attributes = request_attributes(
-        http, engine, usage, served, outcome, error_type, exporter.user_hash(http.identity.user), engine_request_id
+        http, engine, usage, served, outcome, error_type, user_hash, ended.engine_request_id
     )
     if not exporter.usage_shown and outcome is Outcome.OK and http.endpoint is not REALTIME:
         has_usage = front_end.has_usage()
@@ -74,7 +109,7 @@ def finish(exporter: Exporter, http: HttpHalf, front_end: FrontEnd, states: Sequ
             http.trace_id,
             http.span_id,
             http.parent,
-            exporter.resource_for(scope),
+            exporter.resource_for(ended.scope),
             attributes,
             http.started_unix_ns,
             http.started_unix_ns + elapsed_ns,

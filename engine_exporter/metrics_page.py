@@ -7,7 +7,7 @@ in files, so a thread copies what was added since its last look into such counte
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -36,11 +36,19 @@ def exposed(name: str) -> str:
 class RequestPage(Collector):
     """`infer_request_*` by team and model."""
 
-    def __init__(self, metrics: RequestMetrics) -> None:
+    def __init__(self, metrics: RequestMetrics, refresh: Callable[[], None] = lambda: None) -> None:
+        """Take the sums.
+
+        Args:
+            metrics: of this process.
+            refresh: counts what has ended and is not counted yet.
+        """
         self._metrics = metrics
+        self._refresh = refresh
 
     def collect(self) -> Iterator[Metric]:
         """Yield the sums of this process."""
+        self._refresh()
         items = self._metrics.items()
         ended = CounterMetricFamily(exposed(ENDED), semconv.METRIC_MEANINGS[ENDED], labels=[*LABELS, "outcome"])
         for key, sums in items:

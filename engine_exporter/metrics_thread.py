@@ -33,7 +33,7 @@ def several_processes() -> bool:
 
 def collectors_of(exporter: Exporter) -> list[Collector]:
     """All that the exporter says on `/metrics`."""
-    return [SelfMetrics(exporter), RequestPage(exporter.metrics), StepMetrics(exporter.facts)]
+    return [SelfMetrics(exporter), RequestPage(exporter.metrics, exporter.ended.drain), StepMetrics(exporter.facts)]
 
 
 def publish(exporter: Exporter, registry: CollectorRegistry = REGISTRY) -> None:

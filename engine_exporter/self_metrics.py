@@ -24,6 +24,7 @@ class SelfMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the counts of this process."""
         exporter, queue = self._exporter, self._exporter.queue
+        exporter.ended.drain()
         requests = CounterMetricFamily(
             "infer_exporter_requests", "Requests that the exporter saw, by outcome.", labels=["outcome"]
         )

@@ -137,6 +137,7 @@ def exporter_for_tests(api_keys_file: Path | None = None, **config: Any) -> Benc
         monotonic=clock,
         unix_ns=clock.unix_ns,
         random_bits=lambda _: next(numbers),
+        waiting_limit=0,
     )
     return Bench(exporter, clock, queue)
 

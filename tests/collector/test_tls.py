@@ -7,6 +7,8 @@ import grpc
 import httpx
 import pytest
 import trustme
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.export import SpanExportResult
 
 from collector.client import HttpClient
 from collector.client_tls import CA, CERT, KEY, client_context
@@ -14,7 +16,10 @@ from collector.config import CollectorConfig
 from collector.errors import PermanentError, RetryableError
 from collector.testing import running_collector, span_message, traces_body
 from collector.tls import tls_of
+from engine_exporter.span_queue import request_span
+from engine_exporter.span_sender import SpanSender
 
+NOW_NS = 1_790_000_000_000_000_000
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 AREA = "FLEETMETER__COLLECTOR__TLS_"
 
@@ -70,6 +75,21 @@ def test_a_client_that_trusts_the_authority_gets_in(secured, files, monkeypatch)
     credentials = grpc.ssl_channel_credentials(files["ca"].read_bytes(), *pair)
     with grpc.secure_channel(collector.otlp_grpc, credentials) as channel:
         channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")(body, timeout=10)
+
+
+def test_the_exporter_takes_its_certificates_from_opentelemetry_s_variables(secured, files, monkeypatch):
+    collector, mutual = secured
+    url = collector.otlp_http + "/v1/traces"
+    span = request_span("chat", 7, 1, None, Resource({}), {}, NOW_NS, NOW_NS, None)
+    stranger = SpanSender(url, None).export([span])
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(files["ca"]))
+    nameless = SpanSender(url, None).export([span])
+    cert, key = files["client"]
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", str(cert))
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", str(key))
+    known = SpanSender(url, None).export([span])
+    yes, no = SpanExportResult.SUCCESS, SpanExportResult.FAILURE
+    assert (stranger, nameless, known) == (no, no if mutual else yes, yes)
 
 
 def test_who_does_not_trust_the_authority_stays_out(secured):

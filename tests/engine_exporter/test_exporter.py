@@ -76,6 +76,7 @@ def test_a_dead_collector_does_not_slow_requests_down():
         return [await post(app, body=CHAT) for _ in range(20)]
 
     assert {answer.status for answer in asyncio.run(many())} == {200}
+    exporter.ended.drain()
     assert exporter.outcomes["ok"] == 20
     assert exporter.queue.overflow_count == 15
     assert exporter.faults_count == 0
