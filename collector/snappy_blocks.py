@@ -1,4 +1,4 @@
-"""Snappy's block format, as remote write uses it: undone only once its stated length is known to be in bounds. Pure."""
+"""Snappy's block format, as remote write uses it: undone only once its stated length is in bounds. Pure."""
 
 from __future__ import annotations
 
@@ -26,6 +26,13 @@ def unsnapped(body: bytes, max_body_bytes: int) -> bytes:
     if len(plain) != length:
         raise PermanentError(f"the snappy body states {length} bytes and holds {len(plain)}")
     return plain
+
+
+def snapped(body: bytes) -> bytes:
+    """Compress into one block."""
+    import cramjam
+
+    return bytes(cramjam.snappy.compress_raw(body))
 
 
 def stated_length(body: bytes) -> int:

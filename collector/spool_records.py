@@ -26,12 +26,12 @@ MARK = b"\xf1\x4d\x52\x01"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One request body as it came, with what is needed to decode it again."""
+    """One request body, with what is needed to decode it again."""
 
     kind: str
     """traces, metrics, rows or scrape."""
     encoding: str
-    """identity or gzip, the encoding of `body`."""
+    """Of `body`: identity, snappy, or what it came with."""
     received_us: int
     """When it was received: microseconds since 1970, UTC."""
     meta: dict[str, Any]

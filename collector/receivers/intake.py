@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from collector.errors import CollectorError
 from collector.landing import Handed
 from collector.receivers.room import Hold, Room
 from collector.self_metrics import SelfMetrics
+from collector.snappy_blocks import snapped
 from collector.spool import Spool, uncancellable_future
 from collector.spool_records import Record
 from collector.trace_decoding import TraceDecoding
@@ -82,6 +83,13 @@ def settle(waiting: asyncio.Future[Decoded], answer: Decoded | CollectorError) -
         waiting.set_exception(answer)
     else:
         waiting.set_result(answer)
+
+
+def packed(record: Record) -> Record:
+    """Compress a large body that came as it is: that costs less than to write it."""
+    if record.encoding != "identity" or len(record.body) <= INLINE_BYTES:
+        return record
+    return replace(record, encoding="snappy", body=snapped(record.body))
 
 
 class Intake:
@@ -151,7 +159,7 @@ class Intake:
                 self._put_traces(record, partial(settle, waiting))
                 decoded = await waiting
             else:
-                decoded = await self._decode(record)
+                decoded, record = await self._decode(record)
                 if wait_for_landing and decoded.rows_count:
                     landed = uncancellable_future()
                 if decoded.rows_count or decoded.rejected:
@@ -190,9 +198,10 @@ class Intake:
             self._answers = Answers(asyncio.get_running_loop())
         self._traces.put(record, partial(self._answers.tell, told))
 
-    async def _decode(self, record: Record) -> Decoded:
+    async def _decode(self, record: Record) -> tuple[Decoded, Record]:
+        """The rows of a body, and how it is spooled."""
         return await self.beside_the_loop(
-            record.body, record.encoding, lambda _: decode_record_body(record, self.max_body_bytes)
+            record.body, record.encoding, lambda _: (decode_record_body(record, self.max_body_bytes), packed(record))
         )
 
     async def beside_the_loop(self, body: bytes, encoding: str, work: Callable[[bytes], Made]) -> Made:

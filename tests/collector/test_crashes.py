@@ -91,6 +91,19 @@ def test_killed_before_landing_the_spool_brings_the_rows_back(data_dir):
     assert len(letters) == 1, "a replay writes the same dead letter, not a second one"
 
 
+def test_a_large_plain_body_is_spooled_compressed_and_comes_back(data_dir):
+    lines = 2000
+    page = "".join(f'vllm:num_requests_running{{engine="{number}"}} {number}\n' for number in range(lines))
+    query = {"target": "chat-0", "observed_at": "2026-11-01T00:00:00Z"}
+    with running_collector(data_dir, FLEETMETER__COLLECTOR__LANDING_LINGER_SECONDS="60") as collector:
+        httpx.post(collector.api + "/api/v1/scrapes", params=query, content=page).raise_for_status()
+        collector.kill()
+    (segment,) = (data_dir / "spool").glob("*.spool")
+    assert segment.stat().st_size < len(page) / 3
+    with running_collector(data_dir) as collector:
+        collector.wait_until("SELECT count(*) FROM metric_points", lines + 1)  # and `up`
+
+
 def test_a_torn_tail_is_cut_and_the_rest_lands(data_dir):
     collector = CollectorProcess(data_dir, environment={"FLEETMETER__COLLECTOR__LANDING_LINGER_SECONDS": "600"}).start()
     for number in (1, 2):
