@@ -12,6 +12,7 @@ from engine_exporter.step_shares import Mark, StepShares
 HISTORY_STEPS = 32_768
 """Steps that are kept at least: ten minutes of 20 ms. About 5 MB at most, twice as many being kept before a cut."""
 _WIDTH = 10
+_PREFILL_EACH = Mark._fields.index("prefill_each")
 
 
 class Moment(NamedTuple):
@@ -80,6 +81,21 @@ class StepHistory:
         if after == len(self._times) or at - self._times[after - 1] <= self._times[after] - at:
             return after - 1
         return after
+
+    def prefilling_nearest(self, at: float) -> int:
+        """The index of the step that ended nearest to a first token; -1 where nothing is kept.
+
+        A first token comes of a step that prefilled. Where the nearest step did not, times are a little off (those of
+        several API processes are put together), and it is one of its neighbours.
+        """
+        nearest = self.nearest(at)
+        for index in (nearest, nearest - 1, nearest + 1, nearest - 2, nearest + 2):
+            if 0 < index < len(self._times) and self._prefill_each(index) > self._prefill_each(index - 1):
+                return index
+        return nearest
+
+    def _prefill_each(self, index: int) -> float:
+        return self._rows[index * _WIDTH + _PREFILL_EACH]
 
     def distance(self, at: float) -> float:
         """Seconds between a time and the nearest end of a step; infinite where no step is kept."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engine_exporter.engine_half import EngineFacts
 from engine_exporter.step_board import StepBoard
 from engine_exporter.step_history import Moment, StepHistory
-from engine_exporter.step_settling import COUNTED, ESTIMATED
+from engine_exporter.step_settling import COUNTED, ESTIMATED, settle
 from engine_exporter.step_shares import Mark
 from engine_exporter.vllm_step_stats import EngineLimits
 from engine_exporter.vllm_steps import EngineSteps
@@ -316,6 +316,18 @@ def test_a_step_costs_little_and_strange_statistics_do_no_harm():
     steps.record(SimpleNamespace(num_running_reqs=None, num_waiting_reqs=None), None)
     assert steps.totals.busy_seconds >= 0.0
     assert steps.totals.output_tokens == 0
+
+
+def test_a_first_token_comes_of_a_step_that_prefilled():
+    """Several API processes put their clocks' readings together: times can be one or two steps off."""
+    history = StepHistory()
+    for k in range(20):
+        history.append(Moment(float(k), Mark(k, k, 0, 0, 1.0 if k >= 10 else 0.0, 0, 0), 0.0, 0.0, True))
+    assert [history.prefilling_nearest(at) for at in (7.6, 8.6, 10.4, 11.9)] == [10, 10, 10, 10]
+    assert [history.prefilling_nearest(at) for at in (0.0, 7.4, 12.6, 19.0)] == [0, 7, 13, 19], "too far away"
+    assert StepHistory().prefilling_nearest(1.0) == -1
+    share = settle(history, EngineLimits(processes=2), 5.0, 9.0, 14.0, 8, 0, 5, 0)
+    assert share is not None and share.prefill_seconds == 1.0
 
 
 def test_the_history_forgets_the_oldest_and_finds_the_rest():
