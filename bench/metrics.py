@@ -193,6 +193,7 @@ def main() -> int:
         "remote write 2.0, 10,000 samples a body": lambda at: fleet.second(at, 10_000),
         "OTLP metrics, 10,000 points a body": lambda at: fleet.otlp(at, 10_000),
         "OTLP metrics, 1,000 points a body": lambda at: fleet.otlp(at, 1_000),
+        "scraped text, 10,000 lines a page": lambda at: fleet.pages(at, 10_000),
         "scraped text, 1,000 lines a page": lambda at: fleet.pages(at, 1_000),
     }
     base = None
