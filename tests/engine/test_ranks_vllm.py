@@ -60,4 +60,5 @@ def test_both_ranks_are_measured_and_their_steps_are_shared(tmp_path):
     assert sum(row["input_tokens"] or 0 for row in rows) == engine["input"]
     assert set(steps) == {"0", "1"}
     assert all(float(seconds) > 0 for seconds in steps.values())
-    assert shares == pytest.approx(sum(map(float, steps.values())), rel=0.05)
+    # Of a busy machine's steps some show no sequence, those for clients that have gone among them: nobody is charged.
+    assert shares == pytest.approx(sum(map(float, steps.values())), rel=0.08)
