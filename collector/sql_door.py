@@ -49,7 +49,7 @@ REFUSED_FUNCTIONS = frozenset(
 )
 """Scalar functions that tell about the process or act on it."""
 
-ROLLUPS = re.compile(r"\brequest_(hours|sketches)\b", re.IGNORECASE)
+ROLLUPS = re.compile(r"\brequest_(hours|sketches|arrivals)\b", re.IGNORECASE)
 """Views that are to be told what is stale: collector/rollups.py."""
 COMPUTED = re.compile(r"\bcomputed_request_", re.IGNORECASE)
 """What compares them with the requests asks for all of those."""
