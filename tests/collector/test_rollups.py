@@ -27,8 +27,9 @@ IN_SKETCHES = "SELECT sum(requests_count)::BIGINT AS n FROM request_sketches WHE
 
 ARRIVED = """
 SELECT date_trunc('hour', started_at) AS hour_at, team, count(*) AS requests_count,
-    sum(epoch_us(received_at) % 4294967296)::BIGINT AS received_sum, min(coalesce(ended_at, started_at)) AS first_event_at,
-    max(coalesce(ended_at, started_at)) AS last_event_at, max(ended_at) AS last_end_at
+    sum(epoch_us(received_at) % 4294967296)::BIGINT AS received_sum,
+    min(coalesce(ended_at, started_at)) AS first_event_at, max(coalesce(ended_at, started_at)) AS last_event_at,
+    max(ended_at) AS last_end_at
 FROM requests GROUP BY ALL ORDER BY ALL
 """
 IN_ARRIVALS = "SELECT * FROM request_arrivals ORDER BY ALL"
