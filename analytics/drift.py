@@ -6,7 +6,9 @@ last Sunday without being told so. It has drifted when all three hold:
 1. significance: a Kolmogorov-Smirnov test against that closest day, with Benjamini-Hochberg control over the scan;
 2. size: the effect is large enough to matter;
 3. history: the effect is above what is usual for this very stream: the maximum, and mean + 4 standard deviations,
-   of the same figure for its earlier windows at any hour, each against the other days.
+   of the same figure for its earlier windows at any hours, each against the other days.
+
+The earlier windows are of whole marks of the clock and are read once in a process: analytics/drift_windows.py.
 
 When it misleads: a shift that has lasted for a day is part of the history and becomes the new normal, and so does one
 that creeps by a little every day; a stream that changes a lot from day to day hides moderate shifts (its threshold
@@ -22,18 +24,20 @@ tests/analytics/test_drift_quality.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analytics.config import DriftConfig
+from analytics.drift_windows import METRICS, Metric, StreamKey, Streams, Window, Windows, pool_of, read_streams
 from analytics.errors import AnalyticsError
 from analytics.statements import ask
-from analytics.two_sample import Sketch, false_discovery_q, kolmogorov_smirnov_p, pooled, wasserstein_distances
+from analytics.two_sample import false_discovery_q, kolmogorov_smirnov_p, wasserstein_distances
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,21 +46,9 @@ if TYPE_CHECKING:
 
 __all__ = ["METRICS", "DriftConfig", "drift_samples", "drift_scan"]
 
-Metric = Literal["input_tokens", "output_tokens", "cached_ratio", "ttft_seconds"]
-METRICS: tuple[Metric, ...] = ("input_tokens", "output_tokens", "cached_ratio", "ttft_seconds")
 TOKEN_METRICS = ("input_tokens", "output_tokens")
 HISTORY_DEVIATIONS = 4
 """Standard deviations above the mean of a stream's own usual changes from which a change is unusual."""
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """One stream in one window."""
-
-    count: int
-    """Rows that carry the metric."""
-    sketch: Sketch
-    """Their quantiles, on the scale that is compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +100,10 @@ def drift_scan(
 
     settings = config or DriftConfig()
     streams = read_streams(client, now, seconds_of(window_hours, settings), settings)
-    judged = {key: judge(key[2], windows, settings) for key, windows in streams.items()}
+    judged = {
+        key: judge(key[2], windows, settings, partial(usual_or_kept, streams, key))
+        for key, windows in streams.windows.items()
+    }
     testable = {key: found.p_value for key, found in judged.items() if found.p_value is not None}
     q_values = dict(zip(testable, false_discovery_q(list(testable.values())), strict=True))
     rows = [row_of(key, found, q_values.get(key), settings) for key, found in judged.items()]
@@ -173,39 +168,13 @@ def seconds_of(window_hours: float | None, settings: DriftConfig) -> int:
     return max(1, round(hours * 3600))
 
 
-StreamKey = tuple[str, str | None, Metric]
-Windows = Mapping[tuple[int, int], Window]
-
-
-def read_streams(
-    client: Client, now: datetime, window_seconds: int, settings: DriftConfig
-) -> dict[StreamKey, dict[tuple[int, int], Window]]:
-    """Read the sketch of every stream in every window of the history, keyed (day back, slot of the day)."""
-    frame = ask(
-        client,
-        "drift_sketch_window",
-        now=now,
-        window_seconds=window_seconds,
-        history_days=settings.history_days,
-    )
-    streams: dict[StreamKey, dict[tuple[int, int], Window]] = {}
-    parts: dict[StreamKey, dict[tuple[int, int], list[Window]]] = {}
-    for row in frame.iter_rows(named=True):
-        place = row["day_back"], row["slot"]
-        for metric in METRICS:
-            if row[f"{metric}_count"]:
-                window = Window(row[f"{metric}_count"], np.asarray(row[f"{metric}_sketch"], dtype=np.float64))
-                parts.setdefault((row["model"], None, metric), {}).setdefault(place, []).append(window)
-                if row["team"] is not None:
-                    streams.setdefault((row["model"], row["team"], metric), {})[place] = window
-    for key, windows in parts.items():
-        streams[key] = {place: pool_of(teams) for place, teams in windows.items()}
-    order = {metric: number for number, metric in enumerate(METRICS)}
-    return dict(sorted(streams.items(), key=lambda stream: (stream[0][0], stream[0][1] or "", order[stream[0][2]])))
-
-
-def judge(metric: Metric, windows: Windows, settings: DriftConfig) -> Judgement:
-    """Compare the current window with the same hours of earlier days, and those with each other."""
+def judge(
+    metric: Metric,
+    windows: Windows,
+    settings: DriftConfig,
+    usual_of: Callable[[Windows, DriftConfig], NDArray[np.float64]] | None = None,
+) -> Judgement:
+    """Compare the current window with the same hours of earlier days; earlier windows with each other (`usual_of`)."""
     current = windows.get((0, 0))
     earlier = same_hours(windows, 0, settings)
     count = current.count if current else 0
@@ -220,7 +189,7 @@ def judge(metric: Metric, windows: Windows, settings: DriftConfig) -> Judgement:
             f"{settings.min_history_days} are needed"
         )
         return Judgement(count, pool.count if pool else 0, medians[0], medians[1], None, None, None, None, refusal)
-    usual = usual_effects(windows, settings)
+    usual = (usual_of or usual_effects)(windows, settings)
     least = settings.min_effect_ratio if metric == "cached_ratio" else settings.min_effect
     threshold = max(least, float(usual.max()), float(usual.mean() + HISTORY_DEVIATIONS * usual.std(ddof=1)))
     distances = wasserstein_distances([current.sketch], [day.sketch for day in earlier])[0]
@@ -239,12 +208,11 @@ def same_hours(windows: Windows, slot: int, settings: DriftConfig) -> list[Windo
     ]
 
 
-def pool_of(windows: Sequence[Window]) -> Window:
-    """Put windows together."""
-    if len(windows) == 1:
-        return windows[0]
-    counts = [window.count for window in windows]
-    return Window(sum(counts), pooled([window.sketch for window in windows], counts))
+def usual_or_kept(streams: Streams, key: StreamKey, windows: Windows, settings: DriftConfig) -> NDArray[np.float64]:
+    """Return the usual effects of a stream, computed once for one history."""
+    if key not in streams.usual:
+        streams.usual[key] = usual_effects(windows, settings)
+    return streams.usual[key]
 
 
 def usual_effects(windows: Windows, settings: DriftConfig) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from analytics.errors import AnalyticsError
+from analytics.latency_buckets import read_latency_buckets
 from analytics.statements import ask
 from analytics.traces import trace
 
@@ -84,16 +85,8 @@ def latency_buckets(
     """
     if bucket_seconds < 1:
         raise AnalyticsError(f"a bucket must last 1 s or more, not {bucket_seconds}")
-    return ask(
-        client,
-        "requests_latency_bucket",
-        start=start,
-        end=end,
-        bucket_seconds=bucket_seconds,
-        by_model=by_model,
-        model=model,
-        team=team,
-        replica=replica,
+    return read_latency_buckets(
+        client, start, end, bucket_seconds, by_model=by_model, model=model, team=team, replica=replica
     )
 
 

@@ -1,4 +1,4 @@
-"""How the promises stand: error budgets and burn rates of every SLO and model, from one scan of the raw requests.
+"""How the promises stand: error budgets and burn rates of every SLO and model, counted on the raw requests.
 
 Which events count. A request counts at the moment it ended, so that a window evaluated later says what it said live.
 Latency (ttft, tpot, e2e): requests with outcome ok that carry the measurement; bad is above the threshold.
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from analytics import error_budget
 from analytics.burn_windows import WINDOW_SECONDS, BurnWindow, load_burn_windows
+from analytics.slo_counts import BANDS_COUNT, band_counts
 from analytics.slo_definitions import SloDefinition, load_definitions
 from analytics.statements import ask
 
@@ -90,21 +91,8 @@ def slo_statuses(client: Client, now: datetime, definitions: Sequence[SloDefinit
     ]
     if not targets:
         return []
-    bands = ask(
-        client,
-        "slo_events_band",
-        now=now,
-        slo_numbers=[number for number, _ in targets],
-        models=[model for _, model in targets],
-        slis=[definitions[number].sli for number, _ in targets],
-        thresholds=[definitions[number].threshold_seconds for number, _ in targets],
-        teams=[definitions[number].team for number, _ in targets],
-        window_seconds=[definitions[number].window_days * 86400 for number, _ in targets],
-    )
-    counts: dict[tuple[int, str], list[tuple[int, int]]] = {}
-    for number, model, band, events, bad in bands.iter_rows():
-        counts.setdefault((number, model), [(0, 0)] * (len(WINDOW_SECONDS) + 1))[band] = (bad, events)
-    empty = [(0, 0)] * (len(WINDOW_SECONDS) + 1)
+    counts = band_counts(client, now, definitions, targets)
+    empty = [(0, 0)] * BANDS_COUNT
     return [status_of(definitions[number], model, counts.get((number, model), empty)) for number, model in targets]
 
 

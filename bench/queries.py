@@ -2,7 +2,9 @@
 
 A board's read is an analytics function; one may ask several statements. Each is run through a real `fleetmeter collect`
 over HTTP, and each of its statements again on the file by DuckDB alone with the same threads. The file is the same at
-every run (`bench/queries_store.py`) and is kept between runs.
+every run (`bench/queries_store.py`) and is kept between runs. What analytics keeps of hours that are over is kept
+here too, as in any process that lives: `first` is a read by one that has kept nothing yet. The CPU time is the mean of
+the others, the collector's and this process's together.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import duckdb
 import pyarrow as pa
 
 from analytics import cost, drift, health, latency, slo, spread
+from bench.ingest import cpu_seconds
 from bench.queries_store import END, START, Size, build
 from collector.client import Client, HttpClient
 from collector.store import FileStore
@@ -98,6 +101,10 @@ class Figure:
     """One read, measured."""
 
     name: str
+    first_seconds: float
+    """The first read, by a process that has kept nothing."""
+    cpu_seconds: float
+    """CPU time of one of the others: the collector's and the reader's."""
     api_seconds: list[float]
     """The whole read through the API: its statements, what crosses the wire, and what analytics makes of it."""
     asked_seconds: list[float]
@@ -126,7 +133,8 @@ class Figure:
         asked, bare = sum(self.asked_seconds), sum(self.bare_seconds)
         ratio = asked / bare if bare else float("nan")
         return (
-            f"{self.name:<42}{statistics.median(self.api_seconds) * 1e3:9.0f}{self.p95_seconds * 1e3:9.0f}"
+            f"{self.name:<42}{self.first_seconds * 1e3:9.0f}{statistics.median(self.api_seconds) * 1e3:9.0f}"
+            f"{self.p95_seconds * 1e3:9.0f}{self.cpu_seconds * 1e3:9.0f}"
             f"{asked * 1e3:11.1f}{bare * 1e3:9.1f}{ratio:7.2f}  {self.over}"
         )
 
@@ -142,9 +150,23 @@ def timed(work: Callable[[], Any], runs: int, limit_seconds: float = 20.0) -> li
     return seconds
 
 
-def through_the_api(
-    reads: Mapping[str, Read], data_dir: Path, runs: int
-) -> dict[str, tuple[list[float], Recording, list[float]]]:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One read through the API."""
+
+    first_seconds: float
+    """As in `Figure`."""
+    cpu_seconds: float
+    """As in `Figure`."""
+    seconds: list[float]
+    """Each run."""
+    recording: Recording
+    """The statements that a run asks."""
+    statement_seconds: list[float]
+    """Median of each of them."""
+
+
+def through_the_api(reads: Mapping[str, Read], data_dir: Path, runs: int) -> dict[str, Asked]:
     """Time every read through a real collector."""
     found = {}
     flags = {
@@ -156,15 +178,20 @@ def through_the_api(
         client = HttpClient(collector.api, timeout_seconds=300)
         for name, read in reads.items():
             recording = Recording(client)
+            started = time.perf_counter()
             read(recording)
+            first_seconds = time.perf_counter() - started
             recording.asked.clear()
             read(recording)  # what is asked again and again: a first report of a month reads all its requests
+            read(client)
+            before = time.process_time() + cpu_seconds(collector.process.pid)
             seconds = timed(lambda read=read: read(client), runs)
+            cpu = time.process_time() + cpu_seconds(collector.process.pid) - before
             asked = [
                 statistics.median(timed(lambda s=sql, p=parameters: client.query(s, p), max(3, runs // 2), 5.0))
                 for sql, parameters in recording.asked
             ]
-            found[name] = (seconds, recording, asked)
+            found[name] = Asked(first_seconds, cpu / (len(seconds) + 1), seconds, recording, asked)
         client.close()
     return found
 
@@ -204,11 +231,13 @@ def main() -> int:
         reads |= {f"{name}, {hours} h": read for name, read in in_window(hours).items()}
     chosen = {name: read for name, read in reads.items() if asked.only in name}
     measured = through_the_api(chosen, folder, asked.runs)
-    print(f"{'read (ms)':<42}{'median':>9}{'p95':>9}{'statements':>11}{'bare':>9}{'ratio':>7}")
+    print(f"{'read (ms)':<42}{'first':>9}{'median':>9}{'p95':>9}{'CPU':>9}{'statements':>11}{'bare':>9}{'ratio':>7}")
     figures = []
-    for name, (seconds, recording, asked_seconds) in measured.items():
-        bare = on_bare_duckdb(path, recording.asked, max(3, asked.runs // 2))
-        figures.append(Figure(name, seconds, asked_seconds, bare))
+    for name, found in measured.items():
+        bare = on_bare_duckdb(path, found.recording.asked, max(3, asked.runs // 2))
+        figures.append(
+            Figure(name, found.first_seconds, found.cpu_seconds, found.seconds, found.statement_seconds, bare)
+        )
         print(figures[-1].line(), flush=True)
     over = [figure.name for figure in figures if figure.over]
     print(

@@ -44,7 +44,7 @@ def build(folder: Path, size: Size, say: Callable[[str], None]) -> Path:
     path = folder / "fleetmeter.duckdb"
     done = folder / "built"
     if done.is_file():
-        FileStore(path).close()
+        settle(FileStore(path))
         return path
     folder.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
@@ -55,11 +55,18 @@ def build(folder: Path, size: Size, say: Callable[[str], None]) -> Path:
     for statement, parameters in (*request_inserts(size), *point_inserts(size)):
         connection.execute(statement, parameters).fetchall()
     connection.close()
-    store.checkpoint()
-    store.close()
+    store.rollups.unsettle()
+    settle(store)
     done.touch()
     say(f"built {path} in {time.perf_counter() - started:.0f} s, {path.stat().st_size / 2**20:,.0f} MiB")
     return path
+
+
+def settle(store: FileStore) -> None:
+    """Compute the rollups of all hours, as upkeep does; close the store."""
+    store.compact(END + timedelta(days=1))
+    store.checkpoint()
+    store.close()
 
 
 def chunks(total: int, parts: int) -> Iterator[tuple[int, int]]:

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 GRACE_SECONDS = 600
 """How long a dropped file stays for queries under way."""
 ROW_GROUP_ROWS = 122_880
-ROLLUPS = ("settled_request_hours", "settled_request_sketches", "stale_hours")
+ROLLUPS = ("settled_request_hours", "settled_request_sketches", "settled_request_arrivals", "stale_hours")
 """What goes with the requests of a day."""
 TRIES = 3
 """How often a day is written anew because rows of it came in meanwhile."""

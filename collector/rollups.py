@@ -1,8 +1,9 @@
-"""Hourly rollups of requests: token counts by team and model, and log-bucket sketches of latencies.
+"""Hourly rollups of requests: token counts by team and model, log-bucket sketches of latencies, and how many arrived.
 
-Landing marks the hours that its requests are of as stale, in the same transaction; the views `request_hours` and
-`request_sketches` compute stale hours from the requests themselves and take only the others from the tables. So their
-answer is that of the requests at every moment: late rows, duplicates, replays and crashes need no case of their own.
+Landing marks the hours that its requests are of as stale, in the same transaction; the views `request_hours`,
+`request_sketches` and `request_arrivals` compute stale hours from the requests themselves and take only the others from
+the tables. So their answer is that of the requests at every moment: late rows, duplicates, replays and crashes need no
+case of their own.
 Settling computes an hour once it is quiet, and takes the mark away unless rows came in between.
 """
 
@@ -26,6 +27,7 @@ UNSETTLE_SQL = (
     "INSERT OR IGNORE INTO stale_hours SELECT DISTINCT date_trunc('hour', started_at) FROM requests",
     "INSERT OR IGNORE INTO stale_hours SELECT DISTINCT hour_at FROM settled_request_hours",
     "INSERT OR IGNORE INTO stale_hours SELECT DISTINCT hour_at FROM settled_request_sketches",
+    "INSERT OR IGNORE INTO stale_hours SELECT DISTINCT hour_at FROM settled_request_arrivals",
 )
 NARROW_SQL = "SET VARIABLE rollup_from = (SELECT coalesce(min(hour_at), TIMESTAMP '9999-12-31') FROM stale_hours)"
 HOUR = timedelta(hours=1)
@@ -103,11 +105,13 @@ class Rollups:
             cursor.execute("SET VARIABLE rollup_until = $1::TIMESTAMP", [hour + HOUR]).fetchall()
             hours = cursor.sql("SELECT * FROM computed_request_hours").to_arrow_table()
             sketches = cursor.sql("SELECT * FROM computed_request_sketches").to_arrow_table()
+            arrivals = cursor.sql("SELECT * FROM computed_request_arrivals").to_arrow_table()
             with self.writing:
                 if self._stale.get(hour, 0) != seen:
                     return False
                 cursor.register("computed_hours", hours)
                 cursor.register("computed_sketches", sketches)
+                cursor.register("computed_arrivals", arrivals)
                 cursor.execute("BEGIN").fetchall()
                 for statement in SETTLE_SQL:
                     cursor.execute(statement, {"hour": hour} if "$hour" in statement else None).fetchall()

@@ -19,6 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from collector import team_view
+from collector.deadlines import Deadlines
 from collector.errors import PermanentError, RetryableError
 from collector.rollups import narrow
 
@@ -49,7 +50,7 @@ REFUSED_FUNCTIONS = frozenset(
 )
 """Scalar functions that tell about the process or act on it."""
 
-ROLLUPS = re.compile(r"\brequest_(hours|sketches)\b", re.IGNORECASE)
+ROLLUPS = re.compile(r"\brequest_(hours|sketches|arrivals)\b", re.IGNORECASE)
 """Views that are to be told what is stale: collector/rollups.py."""
 COMPUTED = re.compile(r"\bcomputed_request_", re.IGNORECASE)
 """What compares them with the requests asks for all of those."""
@@ -99,6 +100,7 @@ class SqlDoor:
     ) -> None:
         self._new_cursor = new_cursor
         self._timeout_seconds = timeout_seconds
+        self._deadlines = None if timeout_seconds is None else Deadlines(timeout_seconds)
         self._rows_limit = rows_limit
         self._bytes_limit = bytes_limit
         self._running: set[duckdb.DuckDBPyConnection] = set()
@@ -111,6 +113,8 @@ class SqlDoor:
         self._closed = True
         for cursor in list(self._running):
             cursor.interrupt()
+        if self._deadlines is not None:
+            self._deadlines.close()
 
     def query(
         self,
@@ -208,7 +212,7 @@ class SqlDoor:
     @contextmanager
     def _time_limit(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[threading.Event]:
         late = threading.Event()
-        if self._timeout_seconds is None:
+        if self._deadlines is None:
             yield late
             return
 
@@ -216,13 +220,8 @@ class SqlDoor:
             late.set()
             cursor.interrupt()
 
-        timer = threading.Timer(self._timeout_seconds, stop)
-        timer.daemon = True
-        timer.start()
-        try:
+        with self._deadlines.limit(stop):
             yield late
-        finally:
-            timer.cancel()
 
 
 def check_statement(cursor: duckdb.DuckDBPyConnection, sql: str, allowed: frozenset[str] = TABLE_FUNCTIONS) -> Any:

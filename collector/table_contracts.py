@@ -25,6 +25,7 @@ BOOKKEEPING = frozenset(
         "archive_files",
         "settled_request_hours",
         "settled_request_sketches",
+        "settled_request_arrivals",
         "stale_hours",
     }
 )

@@ -18,7 +18,7 @@ from collector.spool_records import MAGIC, Position, first_record_start, walk_se
 from collector.store import FileStore
 from collector.table_contracts import BOOKKEEPING, TableContract, table_contracts
 
-ROLLUPS = ("request_hours", "request_sketches")
+ROLLUPS = ("request_hours", "request_sketches", "request_arrivals")
 
 
 @dataclass(frozen=True, slots=True)

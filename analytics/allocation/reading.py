@@ -48,7 +48,7 @@ class Arrivals(NamedTuple):
     """The requests that arrived in an hour."""
 
     requests_count: int
-    """How many; of an hour before the range that was asked for, those alone that were under way at its start."""
+    """How many; of an hour before the range, those of teams of which one was under way at its start."""
     received_sum: int
     """A sum over their times of receipt: it and the count are other ones once a request has come or gone."""
     last_end_at: datetime | None

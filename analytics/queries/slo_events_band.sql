@@ -1,10 +1,12 @@
--- slo_events_band: one SLO of one model in one band of age (0 is the youngest); events and bad events
+-- slo_events_band: one SLO of one model, of the requests that arrived in one hour, in one band of age (0 is the youngest);
+-- events and bad events
 -- A request is an event at the moment it ended (where unknown: started). One scan serves every SLO and every window:
 -- a request falls in exactly one band, and a window is the sum of the bands up to its length.
 -- A model's SLOs of one team and window are judged together: one `place` holds at most one of each indicator, so that a request
 -- meets the limits of its model once, not once per SLO.
 -- $slo_numbers, $models, $slis, $thresholds, $teams, $window_seconds: parallel lists, one entry per (SLO, model).
 -- $now: end of all windows, exclusive. Bands end at 5 m, 30 m, 1 h, 2 h, 6 h, 1 d, 3 d; band 7 is the rest of the SLO's window.
+-- $arrived_from, $arrived_until: only requests that arrived from then on and before then; both on the hour.
 WITH targets AS (
     SELECT
         unnest($slo_numbers::INTEGER[]) AS slo_number,
@@ -45,14 +47,18 @@ events AS (
         ttft_seconds,
         tpot_seconds,
         e2e_seconds,
+        epoch_us(started_at) // 3600000000 AS hour,
         coalesce(ended_at, started_at) AS happened_at
     FROM judged_requests
-    WHERE coalesce(ended_at, started_at) < $now::TIMESTAMP
+    WHERE started_at >= $arrived_from::TIMESTAMP
+        AND started_at < $arrived_until::TIMESTAMP
+        AND coalesce(ended_at, started_at) < $now::TIMESTAMP
         AND coalesce(ended_at, started_at) >= (SELECT min(window_from) FROM targets)
 ),
 counted AS (
     SELECT
         places.place,
+        events.hour,
         CASE
             WHEN events.happened_at < $now::TIMESTAMP - INTERVAL 72 HOUR THEN 7
             WHEN events.happened_at < $now::TIMESTAMP - INTERVAL 24 HOUR THEN 6
@@ -80,6 +86,7 @@ counted AS (
 SELECT
     placed.slo_number,
     placed.model,
+    make_timestamp(counted.hour * 3600000000) AS hour_at,
     counted.band,
     CASE placed.sli
         WHEN 'availability' THEN counted.availability_count

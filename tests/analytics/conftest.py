@@ -74,6 +74,12 @@ def store(tmp_path):
         yield Store(client)
 
 
+@pytest.fixture(scope="session")
+def store_of():
+    """Fill the file of a client."""
+    return Store
+
+
 @pytest.fixture
 def october(store):
     """Two teams on one replica in October at 2 USD/h; each works for one hour of the first two days."""

@@ -17,5 +17,5 @@ from bench.queries import Figure
     ],
 )
 def test_every_statement_is_held_against_bare_duckdb(api, asked, bare, says):
-    over = Figure("a read", api, asked, bare).over
+    over = Figure("a read", 9.0, 9.0, api, asked, bare).over
     assert (says in over) if says else over == ""

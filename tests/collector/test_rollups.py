@@ -25,12 +25,24 @@ FROM request_hours GROUP BY ALL ORDER BY ALL
 SKETCHED = "SELECT count(*) AS n FROM requests WHERE outcome = 'ok' AND isfinite(ttft_seconds)"
 IN_SKETCHES = "SELECT sum(requests_count)::BIGINT AS n FROM request_sketches WHERE measure = 'ttft_seconds'"
 
+ARRIVED = """
+SELECT date_trunc('hour', started_at) AS hour_at, team, count(*) AS requests_count,
+    sum(epoch_us(received_at) % 4294967296)::BIGINT AS received_sum,
+    min(coalesce(ended_at, started_at)) AS first_event_at, max(coalesce(ended_at, started_at)) AS last_event_at,
+    max(ended_at) AS last_end_at
+FROM requests GROUP BY ALL ORDER BY ALL
+"""
+IN_ARRIVALS = "SELECT * FROM request_arrivals ORDER BY ALL"
+
 
 def requests(numbers, ttft_seconds=0.2):
     numbers = list(numbers)
     return pa.table({
         "trace_id": [f"{number:032x}" for number in numbers], "span_id": ["a" * 16] * len(numbers),
         "started_at": [START + timedelta(minutes=7 * number) for number in numbers],
+        "ended_at": [
+            START + timedelta(minutes=7 * number, seconds=90 * number) if number % 4 else None for number in numbers
+        ],
         "team": [("x", "y", None)[number % 3] for number in numbers], "model": ["m"] * len(numbers),
         "outcome": [("ok", "ok", "error", "rejected")[number % 4] for number in numbers],
         "source": ["test"] * len(numbers), "estimated": [False] * len(numbers),
@@ -42,6 +54,7 @@ def requests(numbers, ttft_seconds=0.2):
 
 def agree(store):
     assert store.query(OF_THE_ROLLUPS).to_pylist() == store.query(OF_THE_REQUESTS).to_pylist()
+    assert store.query(IN_ARRIVALS).to_pylist() == store.query(ARRIVED).to_pylist()
     assert (store.query(IN_SKETCHES)["n"][0].as_py() or 0) == store.query(SKETCHED)["n"][0].as_py()
 
 

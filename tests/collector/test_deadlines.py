@@ -1,0 +1,31 @@
+"""Whoever takes too long is called, whoever is done in time is not."""
+
+import threading
+
+from collector.deadlines import Deadlines
+
+
+def test_whoever_takes_too_long_is_called_and_the_others_are_not():
+    deadlines, called = Deadlines(0.05), []
+    late = threading.Event()
+    with deadlines.limit(lambda: called.append("in time")):
+        pass
+    with deadlines.limit(lambda: (called.append("late"), late.set())), deadlines.limit(lambda: called.append("too")):
+        assert late.wait(30)
+    again = threading.Event()
+    with deadlines.limit(again.set):
+        assert again.wait(30), "it goes on after having slept"
+    deadlines.close()
+    assert called[0] == "late"
+    assert "in time" not in called
+
+
+def test_many_share_one_thread_which_ends():
+    deadlines, before = Deadlines(60), set(threading.enumerate())
+    for _ in range(50):
+        with deadlines.limit(lambda: None):
+            pass
+    (thread,) = set(threading.enumerate()) - before
+    deadlines.close()
+    thread.join(30)
+    assert not thread.is_alive()
