@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 from numba import njit
 
+from collector import compiled_bytes
 from collector.walker import known
 from collector.walker.attributes import begin_message, read_attribute
 from collector.walker.known import NULL
@@ -154,7 +155,7 @@ def read_scope(tables, data, at, end):  # type: ignore[no-untyped-def]
 
 def source_digest() -> int:
     """A number that changes with any file of the walker, and with the names that it knows."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    files = [*sorted(Path(__file__).parent.glob("*.py")), Path(compiled_bytes.__file__)]
     parts = [*(file.read_bytes() for file in files), repr((known.KEYS, known.TEXTS, known.COLUMN_TYPES)).encode()]
     return int.from_bytes(hashlib.blake2b(b"".join(parts), digest_size=7).digest(), "big")
 
