@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from collector.request_rows import SGLANG_NAME
 from collector.compiled_bytes import byte_at, put_word_at, word_at
+from collector.request_rows import SGLANG_NAME
 from collector.walker import known
 from collector.walker.attributes import FIRST, KIND, NAME, SECOND, begin_message, read_attribute
 from collector.walker.known import NULL
