@@ -179,7 +179,9 @@ def place_span(  # type: ignore[no-untyped-def]
             return np.int64(MORE_ROOM)
         number = output.filled[REQUEST_ROWS]
         row = output.request_cells[number]
-        row[:] = tables.resource_rows[resource]
+        begun = tables.resource_rows[resource]
+        for i in range(begun.shape[0]):  # a slice would be copied twice, for the two might overlap
+            row[i] = begun[i]
         row[known.STARTED], row[known.ENDED], row[known.RECEIVED] = start_us, end_us, received_us
         failure = np.int64(fill_request(tables, data, output, resource, count, native))
         if failure < 0:

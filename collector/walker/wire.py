@@ -8,14 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray, njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit
 
 from collector.compiled_bytes import byte_at, word_at
 
-compiled = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-"""The decorator of every compiled function but the entry."""
+compiled: Any = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)
+"""The decorator of every compiled function but the entry. Nothing is allocated inside, so no references are counted."""
 
 HIGH_BITS = np.uint64(0x8080808080808080)
 SHORT_VARINT_BYTES = 5
@@ -165,19 +163,3 @@ def hash_bytes(data, at, length, seed):  # type: ignore[no-untyped-def]
     value ^= value >> np.uint64(32)
     value *= mixer
     return value ^ (value >> np.uint64(29))
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def pointer_to(typing_context: Any, address: Any) -> Any:
-    """Turn an address into a pointer to bytes."""
-
-    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
-
-    return types.CPointer(types.uint8)(types.int64), make
-
-
-@compiled
-def uncounted(data):  # type: ignore[no-untyped-def]
-    """Return the same bytes as an array that nothing counts references to; the caller keeps them."""
-    return carray(pointer_to(np.int64(data.ctypes.data)), (data.shape[0],))
