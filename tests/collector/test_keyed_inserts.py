@@ -96,7 +96,7 @@ def test_new_rows_are_inserted_by_one_thread_without_a_copy_in_between(tmp_path)
 @pytest.mark.parametrize("pieces", [[], [0], [3], [2048, 1, 0, 5000]])
 def test_rows_of_any_number_of_pieces_land_whole_and_in_order(tmp_path, pieces):
     starts = np.cumsum([0, *pieces])
-    parts = [spans([(number, number) for number in range(a, b)]) for a, b in zip(starts, starts[1:], strict=False)]
+    parts = [spans([(number, number) for number in range(a, b)]) for a, b in pairwise(starts)]
     store = FileStore(tmp_path / "f.duckdb", threads=2)
     counts = store.land_conformed([("spans", pa.concat_tables([spans([]), *parts]))])
     there = store.query("SELECT trace_id FROM spans ORDER BY rowid").column("trace_id").to_pylist()
