@@ -85,15 +85,26 @@ class Decoded:
     @property
     def rows_count(self) -> int:
         """Rows in all tables."""
-        made = sum(int(table.num_rows) for table in self.arrow.values()) + sum(len(one.cells) for one in self.walked)
-        return made + sum(len(one.rows) for one in self.builders)
+        count = 0  # asked several times of every body, most of which have one part
+        for one in self.walked:
+            count += len(one.cells)
+        for table in self.arrow.values():
+            count += table.num_rows
+        for builder in self.builders:
+            count += len(builder.rows)
+        return count
 
     @property
     def held_bytes(self) -> int:
         """About how much memory the rows take."""
-        pending = sum(len(one.rows) for one in self.builders)
-        made = sum(int(table.nbytes) for table in self.arrow.values()) + sum(one.held_bytes for one in self.walked)
-        return made + pending * BYTES_PER_ROW
+        size = 0
+        for one in self.walked:
+            size += one.held_bytes
+        for table in self.arrow.values():
+            size += table.nbytes
+        for builder in self.builders:
+            size += BYTES_PER_ROW * len(builder.rows)
+        return size
 
     @property
     def tables(self) -> dict[str, pa.Table]:

@@ -31,6 +31,7 @@ SMALL_GROUP_BYTES, SMALL_GROUP_SECONDS = 64 * 2**10, 0.001
 """A smaller group waits a moment for more where several bodies came together last time: what a group costs whatever is
 in it (calls into compiled code, a write, a sync) is most of what a small body costs."""
 COUNTED = "fleetmeter_decoded_bodies"
+STOPPING = "the collector is stopping; send again in a few seconds"
 
 
 class Walker(Protocol):
@@ -127,7 +128,7 @@ class TraceDecoding:
 
     decoder: TraceDecoder
     keep: Callable[[list[tuple[Job, Decoded]]], None]
-    _queue: queue.SimpleQueue[Job | None] = field(default_factory=queue.SimpleQueue)
+    _queue: queue.SimpleQueue[list[Job] | None] = field(default_factory=queue.SimpleQueue)
     _thread: threading.Thread | None = None
     _closed: bool = False
     _crowded: bool = False
@@ -137,11 +138,18 @@ class TraceDecoding:
         self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
         self._thread.start()
 
-    def put(self, record: Record, told: Callable[[Decoded | CollectorError], None]) -> None:
-        """Queue a body; `told` is called from another thread."""
-        if self._closed:
-            raise RetryableError("the collector is stopping; send again in a few seconds")
-        self._queue.put(Job(record, told))
+    @property
+    def closed(self) -> bool:
+        """True once nothing is taken any more."""
+        return self._closed
+
+    def put(self, jobs: list[Job]) -> None:
+        """Queue bodies that came together; each is told from another thread, or at once where it is too late."""
+        if not self._closed:
+            self._queue.put(jobs)
+            return
+        for job in jobs:
+            job.told(RetryableError(STOPPING))
 
     def close(self) -> None:
         """Decode what waits, and end the thread."""
@@ -173,8 +181,8 @@ class TraceDecoding:
         first = self._queue.get()
         if first is None:
             return None
-        group = [first]
-        size = self._take_waiting(group, len(first.record.body))
+        group = list(first)
+        size = self._take_waiting(group, sum(len(job.record.body) for job in first))
         if self._crowded and size < SMALL_GROUP_BYTES:
             time.sleep(SMALL_GROUP_SECONDS)
             self._take_waiting(group, size)
@@ -191,6 +199,6 @@ class TraceDecoding:
             if following is None:
                 self._queue.put(None)
                 break
-            group.append(following)
-            size += len(following.record.body)
+            group += following
+            size += sum(len(job.record.body) for job in following)
         return size

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from collector.compiled_bytes import word_at
 from collector.points.interning import intern
 from collector.points.remote_write_walk import EXEMPLAR, meet, put_place
 from collector.points.walking import (
@@ -19,7 +20,6 @@ from collector.points.walking import (
     skipped,
     stretch,
     varint,
-    word_at,
 )
 
 POINT = 4

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from collector.compiled_bytes import put_number_at, word_at
 from collector.points.interning import intern
 from collector.points.walking import (
     DONE,
@@ -17,10 +18,8 @@ from collector.points.walking import (
     as_double,
     compiled,
     kept,
-    put_number_at,
     stretch,
     varint,
-    word_at,
 )
 
 HISTOGRAM, EXEMPLAR, FAMILY = 1, 2, 3

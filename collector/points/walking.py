@@ -16,6 +16,9 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from collector import compiled_bytes
+from collector.compiled_bytes import word_at
+
 DONE, UNUSUAL, SERIES_FULL = 0, 1, 2
 """How a walk ends: whole; at something that the reference decoder must judge; at a full cache, which must grow."""
 STALE_BITS = np.uint64(0x7FF0000000000002)
@@ -38,7 +41,8 @@ compiled: Callable[[Any], Any] = njit(no_cpython_wrapper=True, no_cfunc_wrapper=
 def source_digest() -> int:
     """A number that changes with any file of compiled code: what is kept of that is found under it."""
     folder = Path(__file__).parent
-    files = [folder / "walking.py", folder / "interning.py", folder / "marks.py", *sorted(folder.glob("*_walk.py"))]
+    named = [folder / "walking.py", folder / "interning.py", folder / "marks.py", Path(compiled_bytes.__file__)]
+    files = [*named, *sorted(folder.glob("*_walk.py"))]
     digest = hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=7).digest()
     return int.from_bytes(digest, "big")
 
@@ -54,33 +58,6 @@ def kept(build: Callable[[Any, int], Any]) -> Any:
         return build(njit(cache=True, **OPTIONS), source_digest())
     except RuntimeError:  # numba found neither the package's folder nor the user's cache writable
         return build(njit(**OPTIONS), source_digest())
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def word_at(typing: Any, array: Any, index: Any) -> Any:
-    """The eight bytes of a byte array from an index on, as a little-endian word; the caller checks the bounds."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        place = builder.gep(data, [arguments[1]])
-        word = builder.load(builder.bitcast(place, ir.IntType(64).as_pointer()))
-        word.align = 1
-        return word
-
-    return types.uint64(array, types.int64), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def put_number_at(typing: Any, array: Any, index: Any, number: Any) -> Any:
-    """Write a number in four bytes, little-endian, into a byte array from an index on; the caller checks the bounds."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        place = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(32).as_pointer())
-        builder.store(builder.trunc(arguments[2], ir.IntType(32)), place).align = 1
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, types.int64), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]

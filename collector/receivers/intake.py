@@ -14,14 +14,14 @@ from typing import Any, TypeVar
 
 from collector.bodies import decode_record_body
 from collector.decoded import Decoded
-from collector.errors import CollectorError
+from collector.errors import CollectorError, RetryableError
 from collector.landing import Handed
 from collector.receivers.room import Hold, Room
 from collector.self_metrics import SelfMetrics
 from collector.snappy_blocks import snapped
 from collector.spool import Spool, uncancellable_future
 from collector.spool_records import Record
-from collector.trace_decoding import TraceDecoding
+from collector.trace_decoding import STOPPING, Job, TraceDecoding
 
 INLINE_BYTES = 4096
 """Smaller bodies are decoded on the event loop: a change of thread costs more than they do."""
@@ -121,6 +121,8 @@ class Intake:
         self._executor = executor
         self._traces = traces
         self._answers: Answers | None = None
+        self._jobs: list[Job] = []
+        """Traces that came in this turn of the event loop."""
         self._metrics = metrics
         self.room = Room(max(in_flight_bytes, 2 * max_body_bytes))
         self._clock = clock
@@ -194,9 +196,18 @@ class Intake:
 
     def _put_traces(self, record: Record, told: Told) -> None:
         """Decode traces and make them durable: from thread to thread, without coming back here in between."""
+        if self._traces.closed:
+            raise RetryableError(STOPPING)
         if self._answers is None:
             self._answers = Answers(asyncio.get_running_loop())
-        self._traces.put(record, partial(self._answers.tell, told))
+        if not self._jobs:
+            asyncio.get_running_loop().call_soon(self._hand_over)
+        self._jobs.append(Job(record, partial(self._answers.tell, told)))
+
+    def _hand_over(self) -> None:
+        """Hand on what came in one turn of the loop together: each change of thread costs as much as a small body."""
+        jobs, self._jobs = self._jobs, []
+        self._traces.put(jobs)
 
     async def _decode(self, record: Record) -> tuple[Decoded, Record]:
         """The rows of a body, and how it is spooled."""

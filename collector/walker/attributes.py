@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from collector.compiled_bytes import byte_at, word_at
 from collector.walker.known import ARRAY, CONTENT, DOUBLE, TEXT_FALSE, TEXT_TRUE
 from collector.walker.tables import ATTRIBUTES, ODD, STAMP, add_special, find_key, find_text
-from collector.walker.wire import compiled, is_utf8, read_fixed64, read_length, read_varint
+from collector.walker.wire import compiled, is_utf8, read_length, read_varint
 
 UNSET, STRING, BOOL, INT, FLOAT, LIST = 0, 1, 2, 3, 4, 5
 """Kinds of values."""
@@ -23,7 +24,7 @@ def read_scalar(data, at, end):  # type: ignore[no-untyped-def]
     """Read an AnyValue that is unset, a string, a boolean or a number; return (kind, first, second), ODD for others."""
     if at == end:
         return np.int64(UNSET), np.int64(0), np.int64(0)
-    tag = data[at]
+    tag = byte_at(data, at)
     at += 1
     if tag == 0x0A:
         length, at = read_length(data, at, end)
@@ -31,9 +32,9 @@ def read_scalar(data, at, end):  # type: ignore[no-untyped-def]
             return np.int64(ODD), np.int64(0), np.int64(0)
         return np.int64(STRING), at, length
     if tag == 0x10:
-        if at + 1 != end or data[at] > 1:
+        if at + 1 != end or byte_at(data, at) > 1:
             return np.int64(ODD), np.int64(0), np.int64(0)
-        return np.int64(BOOL), np.int64(data[at]), np.int64(0)
+        return np.int64(BOOL), np.int64(byte_at(data, at)), np.int64(0)
     if tag == 0x18:
         value, at = read_varint(data, at, end)
         if at != end:
@@ -42,21 +43,21 @@ def read_scalar(data, at, end):  # type: ignore[no-untyped-def]
     if tag == 0x21:
         if at + 8 != end:
             return np.int64(ODD), np.int64(0), np.int64(0)
-        return np.int64(FLOAT), np.int64(read_fixed64(data, at)), np.int64(0)
+        return np.int64(FLOAT), np.int64(word_at(data, at)), np.int64(0)
     return np.int64(ODD), np.int64(0), np.int64(0)
 
 
 @compiled
 def read_value(data, at, end):  # type: ignore[no-untyped-def]
     """Read an AnyValue; beside scalars an array of scalars is taken, whole and checked."""
-    if at == end or data[at] != 0x2A:
+    if at == end or byte_at(data, at) != 0x2A:
         return read_scalar(data, at, end)
     length, at = read_length(data, at + 1, end)
     if at < 0 or at + length != end:
         return np.int64(ODD), np.int64(0), np.int64(0)
     start = at
     while at < end:
-        if data[at] != 0x0A:
+        if byte_at(data, at) != 0x0A:
             return np.int64(ODD), np.int64(0), np.int64(0)
         size, at = read_length(data, at + 1, end)
         if at < 0:
@@ -77,14 +78,14 @@ def read_attribute(tables, data, at, end, count, unused):  # type: ignore[no-unt
     As the reference: empty names, unset values and contents are left out, and the last of a name stays.
     """
     key_at, key_length = at, np.int64(0)
-    if at < end and data[at] == 0x0A:
+    if at < end and byte_at(data, at) == 0x0A:
         key_length, key_at = read_length(data, at + 1, end)
         if key_at < 0:
             return np.int64(ODD)
         at = key_at + key_length
     kind, first, second = np.int64(UNSET), np.int64(0), np.int64(0)
     if at < end:
-        if data[at] != 0x12:
+        if byte_at(data, at) != 0x12:
             return np.int64(ODD)
         length, at = read_length(data, at + 1, end)
         if at < 0 or at + length != end:

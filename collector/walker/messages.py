@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 from numba import njit
 
+from collector import compiled_bytes
 from collector.walker import known
 from collector.walker.attributes import begin_message, read_attribute
 from collector.walker.known import NULL
@@ -17,7 +18,7 @@ from collector.walker.resources import find_resource
 from collector.walker.rows import REQUEST_PAIRS, REQUEST_ROWS, SPAN_PAIRS, SPAN_ROWS
 from collector.walker.spans import SCOPE_GUESS, read_span
 from collector.walker.tables import FULL, MORE_ROOM, ODD, find_column_text
-from collector.walker.wire import compiled, is_utf8, read_length, same_bytes, skip_varint, uncounted
+from collector.walker.wire import compiled, is_utf8, read_length, same_bytes, skip_varint
 
 VLLM = np.frombuffer(b"vllm", np.uint8)
 PENDING, WALKED = -100, 0
@@ -154,7 +155,7 @@ def read_scope(tables, data, at, end):  # type: ignore[no-untyped-def]
 
 def source_digest() -> int:
     """A number that changes with any file of the walker, and with the names that it knows."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    files = [*sorted(Path(__file__).parent.glob("*.py")), Path(compiled_bytes.__file__)]
     parts = [*(file.read_bytes() for file in files), repr((known.KEYS, known.TEXTS, known.COLUMN_TYPES)).encode()]
     return int.from_bytes(hashlib.blake2b(b"".join(parts), digest_size=7).digest(), "big")
 
@@ -162,11 +163,11 @@ def source_digest() -> int:
 def entry(digest: int, keep: bool) -> Callable[..., None]:
     """The entry point under the digest of its sources: numba keys a cached closure by what it closes over."""
 
-    @njit(cache=keep, error_model="numpy", nogil=True)
-    def walk(record, output, counted_data, bodies, states):  # type: ignore[no-untyped-def]
+    @njit(cache=keep, error_model="numpy", nogil=True, _nrt=False)
+    def walk(record, output, data, bodies, states):  # type: ignore[no-untyped-def]
         if digest < 0:  # never so: this makes the digest part of the cache's key
             return
-        tables, data = record[0], uncounted(counted_data)
+        tables = record[0]
         filled = output.filled
         for i in range(bodies.shape[0]):
             if states[i] == WALKED or states[i] == ODD:

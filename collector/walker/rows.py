@@ -74,7 +74,7 @@ def fill_request(tables, data, output, resource, count, native):  # type: ignore
             if failed(cell):
                 return cell
             several = kind == LIST and cell != NULL and tables.column_types[column] == known.FIRST_TEXT
-            if native and (tables.key_native[name] != tables.key_columns[name]) and cell == NULL:
+            if native and cell == NULL:  # the reference knows which of two names of a column then counts
                 return ODD
             if cell != NULL:
                 if native and tables.column_marks[column] == tables.used[STAMP]:

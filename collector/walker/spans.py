@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from collector.compiled_bytes import byte_at, put_word_at, word_at
 from collector.request_rows import SGLANG_NAME
 from collector.walker import known
 from collector.walker.attributes import FIRST, KIND, NAME, SECOND, begin_message, read_attribute
@@ -13,12 +14,13 @@ from collector.walker.known import NULL
 from collector.walker.rows import REQUEST_ROWS, SPAN_ROWS, fill_request, fill_span
 from collector.walker.tables import MORE_ROOM, ODD, STAMP, find_column_text
 from collector.walker.values import bits_of
-from collector.walker.wire import compiled, is_utf8, read_fixed64, read_length, read_short, same_bytes, skip_varint
+from collector.walker.wire import compiled, is_utf8, read_length, read_short, same_bytes, skip_varint
 
 TRACE_ID, SPAN_ID, STATE, PARENT, TITLE, STATUS_MESSAGE = 0, 1, 2, 3, 4, 5
 """Places of the stretches that are noted of a span: start and length."""
 TITLE_GUESS, MESSAGE_GUESS, SCOPE_GUESS = 0, 1, 2
 """Texts that are remembered beside those of the columns."""
+FOUR_BYTES = np.uint64(0xFFFFFFFF)
 EARLIEST_NS = 946_684_800_000_000_000
 AHEAD_US = 86_400_000_000
 MARK = np.frombuffer(b"fleetmeter", np.uint8)
@@ -43,7 +45,7 @@ def read_span(tables, data, at, end, output, resource, scope, engines, received_
     events_at = np.int64(-1)
     begin = at
     while at < end:
-        tag = np.int64(data[at])
+        tag = np.int64(byte_at(data, at))
         at += 1
         if tag == 0x4A:
             length, at = read_length(data, at, end)
@@ -66,9 +68,9 @@ def read_span(tables, data, at, end, output, resource, scope, engines, received_
             if end - at < 8:
                 return np.int64(ODD)
             if tag == 0x39:
-                started = read_fixed64(data, at)
+                started = word_at(data, at)
             else:
-                ended = read_fixed64(data, at)
+                ended = word_at(data, at)
             at += 8
         elif tag == 0x30:
             kind, at = read_short(data, at, end)
@@ -91,7 +93,7 @@ def read_span(tables, data, at, end, output, resource, scope, engines, received_
                 return np.int64(ODD)
             at += length
         elif tag == 0x85:
-            if end - at < 5 or data[at] != 1:
+            if end - at < 5 or byte_at(data, at) != 1:
                 return np.int64(ODD)
             field = 16
             at += 5
@@ -112,7 +114,7 @@ def read_status(data, at, end, stretches):  # type: ignore[no-untyped-def]
     code = np.int64(0)
     seen = 0
     while at < end:
-        tag = data[at]
+        tag = byte_at(data, at)
         at += 1
         if tag == 0x12 and not seen & 1:
             length, at = read_length(data, at, end)
@@ -138,13 +140,12 @@ def place_span(  # type: ignore[no-untyped-def]
     events_at, end,
 ):  # fmt: skip
     """Make the row of a span that was read. What the reference rejects is ODD: it words the reason."""
-    ids = np.int64(0)
-    for i in range(16):
-        ids |= data[stretches[TRACE_ID, 0] + i] if stretches[TRACE_ID, 1] == 16 else 0
-    parent = np.int64(0)
-    for i in range(8):
-        parent |= data[stretches[SPAN_ID, 0] + i] if stretches[SPAN_ID, 1] == 8 else 0
-    if ids == 0 or parent == 0 or (stretches[PARENT, 1] != 8 and stretches[PARENT, 1] != 0):
+    if stretches[TRACE_ID, 1] != 16 or stretches[SPAN_ID, 1] != 8:
+        return np.int64(ODD)
+    if stretches[PARENT, 1] != 8 and stretches[PARENT, 1] != 0:
+        return np.int64(ODD)
+    trace = word_at(data, stretches[TRACE_ID, 0]) | word_at(data, stretches[TRACE_ID, 0] + 8)
+    if trace == 0 or word_at(data, stretches[SPAN_ID, 0]) == 0:
         return np.int64(ODD)
     latest_ns = np.uint64(received_us + AHEAD_US) * np.uint64(1000) + np.uint64(999)
     if started < np.uint64(EARLIEST_NS) or started > latest_ns:
@@ -178,7 +179,9 @@ def place_span(  # type: ignore[no-untyped-def]
             return np.int64(MORE_ROOM)
         number = output.filled[REQUEST_ROWS]
         row = output.request_cells[number]
-        row[:] = tables.resource_rows[resource]
+        begun = tables.resource_rows[resource]
+        for i in range(begun.shape[0]):  # a slice would be copied twice, for the two might overlap
+            row[i] = begun[i]
         row[known.STARTED], row[known.ENDED], row[known.RECEIVED] = start_us, end_us, received_us
         failure = np.int64(fill_request(tables, data, output, resource, count, native))
         if failure < 0:
@@ -249,12 +252,22 @@ def write_ids(into, data, stretches):  # type: ignore[no-untyped-def]
 
 @compiled
 def write_hex(into, at, data, start, length):  # type: ignore[no-untyped-def]
-    """Write bytes as lowercase hex digits."""
-    for i in range(length):
-        byte = np.int64(data[start + i])
-        high, low = byte >> 4, byte & 15
-        into[at + 2 * i] = np.uint8(48 + high + (39 if high > 9 else 0))
-        into[at + 2 * i + 1] = np.uint8(48 + low + (39 if low > 9 else 0))
+    """Write bytes, eight or sixteen or none, as lowercase hex digits."""
+    for i in range(0, length, 8):
+        word = word_at(data, start + i)
+        put_word_at(into, at + 2 * i, hex_digits(word & FOUR_BYTES))
+        put_word_at(into, at + 2 * i + 8, hex_digits(word >> np.uint64(32)))
+
+
+@compiled
+def hex_digits(four):  # type: ignore[no-untyped-def]
+    """Return the eight hex digits of four bytes, all at once: half a byte in each byte, then its digit."""
+    spread = (four | four << np.uint64(16)) & np.uint64(0x0000FFFF0000FFFF)
+    spread = (spread | spread << np.uint64(8)) & np.uint64(0x00FF00FF00FF00FF)
+    low = (spread & np.uint64(0x000F000F000F000F)) << np.uint64(8)
+    halves = (spread >> np.uint64(4)) & np.uint64(0x000F000F000F000F) | low
+    letters = ((halves + np.uint64(0x0606060606060606)) >> np.uint64(4)) & np.uint64(0x0101010101010101)
+    return halves + np.uint64(0x3030303030303030) + letters * np.uint64(39)
 
 
 @compiled
@@ -267,7 +280,7 @@ def read_events(tables, data, at, end):  # type: ignore[no-untyped-def]
 def read_events_behind(tables, data, at, end, behind):  # type: ignore[no-untyped-def]
     """Check every event and link of a checked Span, and note the last exception; 0, or what failed."""
     while at < end:
-        tag = data[at]
+        tag = byte_at(data, at)
         at += 1
         if tag == 0x85:
             at += 5
@@ -296,7 +309,7 @@ def read_event(tables, data, at, end, behind):  # type: ignore[no-untyped-def]
     name_at = name_length = np.int64(0)
     seen: Any = 0
     while at < end:
-        tag = data[at]
+        tag = byte_at(data, at)
         at += 1
         if tag == 0x1A:
             length, at = read_length(data, at, end)
@@ -349,7 +362,7 @@ def read_link(tables, data, at, end, behind):  # type: ignore[no-untyped-def]
     begin_message(tables)
     count = np.int64(behind)
     while at < end:
-        tag = data[at]
+        tag = byte_at(data, at)
         at += 1
         if tag == 0x35 and end - at >= 4:
             at += 4

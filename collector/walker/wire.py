@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray, njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit
 
-compiled = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-"""The decorator of every compiled function but the entry."""
+from collector.compiled_bytes import byte_at, word_at
 
+compiled: Any = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)
+"""The decorator of every compiled function but the entry. Nothing is allocated inside, so no references are counted."""
+
+HIGH_BITS = np.uint64(0x8080808080808080)
 SHORT_VARINT_BYTES = 5
 """Tags, lengths, enums and counts: what is longer is odd, and left to the reference decoder."""
 
@@ -26,7 +27,7 @@ def read_varint(data, at, end):  # type: ignore[no-untyped-def]
     for i in range(10):
         if at >= end:
             return np.int64(0), np.int64(-1)
-        byte = data[at]
+        byte = byte_at(data, at)
         at += 1
         value |= np.uint64(byte & np.uint8(0x7F)) << np.uint64(7 * i)
         if byte < 0x80:
@@ -39,13 +40,13 @@ def read_varint(data, at, end):  # type: ignore[no-untyped-def]
 @compiled
 def read_short(data, at, end):  # type: ignore[no-untyped-def]
     """Read a varint below 2**31 in at most five bytes."""
-    if at < end and data[at] < 0x80:
-        return np.int64(data[at]), np.int64(at + 1)
+    if at < end and byte_at(data, at) < 0x80:
+        return np.int64(byte_at(data, at)), np.int64(at + 1)
     value = np.int64(0)
     for i in range(SHORT_VARINT_BYTES):
         if at >= end:
             return np.int64(0), np.int64(-1)
-        byte = np.int64(data[at])
+        byte = np.int64(byte_at(data, at))
         at += 1
         value |= (byte & 0x7F) << (7 * i)
         if byte < 0x80:
@@ -65,15 +66,6 @@ def read_length(data, at, end):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def read_fixed64(data, at):  # type: ignore[no-untyped-def]
-    """Read eight bytes, lowest first, as bits; the caller has checked that they are there."""
-    value = np.uint64(0)
-    for i in range(8):
-        value |= np.uint64(data[at + i]) << np.uint64(8 * i)
-    return value
-
-
-@compiled
 def skip_varint(data, at, end):  # type: ignore[no-untyped-def]
     """Skip a count."""
     _, at = read_short(data, at, end)
@@ -81,13 +73,30 @@ def skip_varint(data, at, end):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def is_ascii(data, at, end):  # type: ignore[no-untyped-def]
+    """Tell whether every byte is below 128."""
+    high = np.uint64(0)
+    if end - at >= 8:
+        while at + 8 <= end:
+            high |= word_at(data, at)
+            at += 8
+        high |= word_at(data, end - 8)
+    else:
+        while at < end:
+            high |= np.uint64(byte_at(data, at))
+            at += 1
+    return high & HIGH_BITS == 0
+
+
+@compiled
 def is_utf8(data, at, end):  # type: ignore[no-untyped-def]
     """Tell whether the bytes are UTF-8 as protobuf takes it: no overlong forms, no surrogates, at most U+10FFFF."""
-    high = np.uint8(0)
-    for i in range(at, end):
-        high |= data[i]
-    if high < 0x80:
-        return True
+    return is_ascii(data, at, end) or is_wide_utf8(data, at, end)
+
+
+@compiled
+def is_wide_utf8(data, at, end):  # type: ignore[no-untyped-def]
+    """Tell the same of bytes some of which are not ASCII."""
     while at < end:
         byte = data[at]
         if byte < 0x80:
@@ -119,16 +128,18 @@ def is_utf8(data, at, end):  # type: ignore[no-untyped-def]
 @compiled
 def same_bytes(one, one_at, other, other_at, length):  # type: ignore[no-untyped-def]
     """Compare two stretches."""
-    i = 0
+    i = np.int64(0)
+    if length < 8:
+        while i < length:
+            if byte_at(one, one_at + i) != byte_at(other, other_at + i):
+                return False
+            i += 1
+        return True
     while i + 8 <= length:
-        if read_fixed64(one, one_at + i) != read_fixed64(other, other_at + i):
+        if word_at(one, one_at + i) != word_at(other, other_at + i):
             return False
         i += 8
-    while i < length:
-        if one[one_at + i] != other[other_at + i]:
-            return False
-        i += 1
-    return True
+    return word_at(one, one_at + length - 8) == word_at(other, other_at + length - 8)
 
 
 @compiled
@@ -136,34 +147,19 @@ def hash_bytes(data, at, length, seed):  # type: ignore[no-untyped-def]
     """Hash a stretch; the seed keeps senders from choosing bytes that collide."""
     mixer = np.uint64(0x9E3779B97F4A7C15)
     value = (np.uint64(length) + seed) * mixer
-    i = 0
+    i = np.int64(0)
     while i + 8 <= length:
-        value = (value ^ read_fixed64(data, at + i)) * mixer
+        value = (value ^ word_at(data, at + i)) * mixer
         value ^= value >> np.uint64(29)
         i += 8
     tail = np.uint64(0)
-    shift = np.uint64(0)
-    while i < length:
-        tail |= np.uint64(data[at + i]) << shift
-        shift += np.uint64(8)
-        i += 1
+    if i < length and length >= 8:
+        tail = word_at(data, at + length - 8) >> np.uint64(8 * (i + 8 - length))
+    else:
+        while i < length:
+            tail |= np.uint64(byte_at(data, at + i)) << np.uint64(8 * i)
+            i += 1
     value = (value ^ tail) * mixer
     value ^= value >> np.uint64(32)
     value *= mixer
     return value ^ (value >> np.uint64(29))
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def pointer_to(typing_context: Any, address: Any) -> Any:
-    """Turn an address into a pointer to bytes."""
-
-    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
-
-    return types.CPointer(types.uint8)(types.int64), make
-
-
-@compiled
-def uncounted(data):  # type: ignore[no-untyped-def]
-    """Return the same bytes as an array that nothing counts references to; the caller keeps them."""
-    return carray(pointer_to(np.int64(data.ctypes.data)), (data.shape[0],))

@@ -1,6 +1,7 @@
 """One row a key, whatever comes in whatever order, in tables with and without an index."""
 
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.errors import PermanentError
+from collector.keyed_inserts import ROW_BY_ROW
 from collector.seen_keys import SeenKeys
 from collector.store import FileStore
 from collector.table_contracts import BOOKKEEPING, table_contracts
@@ -75,6 +77,32 @@ def test_large_tables_have_no_index_and_small_ones_have():
     }
     large = {"requests", "spans", "metric_points", "metric_histograms", "metric_exemplars", "gpu_samples", "logs"}
     assert without == large
+
+
+def test_new_rows_are_inserted_by_one_thread_without_a_copy_in_between(tmp_path):
+    store = FileStore(tmp_path / "f.duckdb", threads=2)
+    cursor = store.cursor()
+    cursor.register("incoming_rows", spans([(1, 1)]))
+    plans = {
+        source: cursor.execute(f"EXPLAIN INSERT INTO spans (trace_id) SELECT trace_id FROM {source}").fetchall()[0][1]
+        for source in ("incoming_rows", ROW_BY_ROW)
+    }
+    cursor.close()
+    store.close()
+    batched = {source: "batch" in plan.lower() for source, plan in plans.items()}
+    assert batched == {"incoming_rows": True, ROW_BY_ROW: False}
+
+
+@pytest.mark.parametrize("pieces", [[], [0], [3], [2048, 1, 0, 5000]])
+def test_rows_of_any_number_of_pieces_land_whole_and_in_order(tmp_path, pieces):
+    starts = np.cumsum([0, *pieces])
+    parts = [spans([(number, number) for number in range(a, b)]) for a, b in pairwise(starts)]
+    store = FileStore(tmp_path / "f.duckdb", threads=2)
+    counts = store.land_conformed([("spans", pa.concat_tables([spans([]), *parts]))])
+    there = store.query("SELECT trace_id FROM spans ORDER BY rowid").column("trace_id").to_pylist()
+    store.close()
+    assert counts == [starts[-1]]
+    assert there == [f"t{number}" for number in range(starts[-1])]
 
 
 def test_keys_are_known_again_after_a_restart(tmp_path):

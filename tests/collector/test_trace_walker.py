@@ -114,6 +114,11 @@ def test_the_usual_spans_are_decoded_by_the_walker_itself(walker, span):
     assert_walked(walker, traces_body(span, resource=resource))
 
 
+def test_a_value_that_fits_no_column_beside_the_same_by_vllms_name_is_left_to_the_reference(walker):
+    attributes = {"infer.latency.queue_seconds": False, "gen_ai.latency.time_in_queue": 0.7}
+    assert_same(walker, traces_body(span_message(1, attributes, name="llm_request")))
+
+
 def test_the_comparison_sees_a_wrong_cell(walker):
     body = traces_body(request_span(1), resource=RESOURCE)
     walked = walk(walker, body)
