@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
+from typing import NamedTuple
 
 from analytics.errors import CurrencyError
 
@@ -97,8 +98,7 @@ class InvoiceLine:
     """Whether it stands in for the rates of its period; taxes, credits and adjustments don't."""
 
 
-@dataclass(frozen=True, slots=True)
-class BillHour:
+class BillHour(NamedTuple):  # a month of a large fleet has 150,000: frozen dataclasses take five times as long to make
     """What one replica cost in one hour."""
 
     replica: str
