@@ -85,8 +85,9 @@ class StepHistory:
     def prefilling_nearest(self, at: float) -> int:
         """The index of the step that ended nearest to a first token; -1 where nothing is kept.
 
-        A first token comes of a step that prefilled. Where the nearest step did not, times are a little off (those of
-        several API processes are put together), and it is one of its neighbours.
+        For several API processes, whose times are put together and may be a step off: a first token comes of a step
+        that prefilled, so where the nearest did not it is one of its neighbours. One process knows its steps, and where
+        one shows no prefill its time is not known and is nobody's.
         """
         nearest = self.nearest(at)
         for index in (nearest, nearest - 1, nearest + 1, nearest - 2, nearest + 2):

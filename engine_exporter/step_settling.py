@@ -45,7 +45,8 @@ def settle(
         made: tokens generated.
         preemptions: how often it was sent back to the queue.
     """
-    at_first, at_last = history.prefilling_nearest(first), history.nearest(last)
+    several = limits.processes > 1
+    at_first, at_last = history.prefilling_nearest(first) if several else history.nearest(first), history.nearest(last)
     if at_last <= 0:  # before the first step that was seen, or before those that are kept
         return None
     moment = history[at_first]

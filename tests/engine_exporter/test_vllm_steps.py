@@ -328,6 +328,8 @@ def test_a_first_token_comes_of_a_step_that_prefilled():
     assert StepHistory().prefilling_nearest(1.0) == -1
     share = settle(history, EngineLimits(processes=2), 5.0, 9.0, 14.0, 8, 0, 5, 0)
     assert share is not None and share.prefill_seconds == 1.0
+    alone = settle(history, EngineLimits(), 5.0, 9.0, 14.0, 8, 0, 5, 0)
+    assert alone is not None and alone.prefill_seconds == 0.0, "the time of its step is not known: nobody has it"
 
 
 def test_the_history_forgets_the_oldest_and_finds_the_rest():
