@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -12,10 +13,11 @@ from collector.decode_traces import decode_traces
 from collector.decoded import Decoded
 from collector.errors import PermanentError
 from collector.point_decoding import decode_points
-from collector.snappy_blocks import unsnapped
+from collector.snappy_blocks import snapped, unsnapped
 from collector.spool_records import Record
 from collector.table_contracts import conform, with_received_at
 
+PACKED_OVER_BYTES = 4096
 log = logging.getLogger(__name__)
 
 
@@ -74,6 +76,13 @@ def decompressed(body: bytes, encoding: str, max_body_bytes: int) -> bytes:
     if len(plain) > max_body_bytes:
         raise too_large(max_body_bytes)
     return plain
+
+
+def packed(record: Record) -> Record:
+    """Compress a large body that came as it is, for the spool: that costs less than to write it."""
+    if record.encoding != "identity" or len(record.body) <= PACKED_OVER_BYTES:
+        return record
+    return replace(record, encoding="snappy", body=snapped(record.body))
 
 
 def decode_rows(table: str, body: bytes, received_us: int) -> Decoded:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
+from collector.bodies import packed
 from collector.clocks import ReceiptClock
 from collector.config import CollectorConfig
 from collector.dead_letters import DeadLetters
@@ -148,7 +149,7 @@ class Pipeline:
         def told(job: Job, rows: Decoded, answer: Position | RetryableError) -> None:
             job.told(answer if isinstance(answer, RetryableError) else rows)
 
-        self.spool.put_all((job.record, Handed(rows), partial(told, job, rows)) for job, rows in decoded)
+        self.spool.put_all((packed(job.record), Handed(rows), partial(told, job, rows)) for job, rows in decoded)
 
     def _progressed(self, position: Position) -> None:
         self.spool.landed(position)

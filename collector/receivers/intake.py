@@ -8,17 +8,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from collector.bodies import decode_record_body
+from collector.bodies import decode_record_body, packed
 from collector.decoded import Decoded
 from collector.errors import CollectorError, RetryableError
 from collector.landing import Handed
 from collector.receivers.room import Hold, Room
 from collector.self_metrics import SelfMetrics
-from collector.snappy_blocks import snapped
 from collector.spool import Spool, uncancellable_future
 from collector.spool_records import Record
 from collector.trace_decoding import STOPPING, Job, TraceDecoding
@@ -83,13 +82,6 @@ def settle(waiting: asyncio.Future[Decoded], answer: Decoded | CollectorError) -
         waiting.set_exception(answer)
     else:
         waiting.set_result(answer)
-
-
-def packed(record: Record) -> Record:
-    """Compress a large body that came as it is: that costs less than to write it."""
-    if record.encoding != "identity" or len(record.body) <= INLINE_BYTES:
-        return record
-    return replace(record, encoding="snappy", body=snapped(record.body))
 
 
 class Intake:
