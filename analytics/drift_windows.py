@@ -138,12 +138,12 @@ def places_of(now: datetime, window_seconds: int, history_days: int) -> dict[tup
     """
     length, anchor = timedelta(seconds=window_seconds), anchor_of(now, window_seconds)
     places = {(day, 0): anchor - day * DAY - length for day in range(1, history_days + 1)}
-    first, last = anchor - history_days * DAY - length, anchor - DAY - length
+    first, last, same_hours = anchor - history_days * DAY - length, anchor - DAY - length, set(places.values())
     for slot in range(int(DAY / length)):
         start = datetime.combine(anchor.date(), time()) + slot * length
         day = 0
         while start >= first:
-            if start <= last and start not in places.values():
+            if start <= last and start not in same_hours:
                 day += 1
                 places[day, slot + 1] = start
             start -= DAY

@@ -147,12 +147,12 @@ def split_bill(
     import polars as pl
 
     from analytics.allocation.entries import collected, entries_of, entry_schema, hourly_of
-    from analytics.allocation.kept import kept_of
+    from analytics.allocation.kept import KEPT
 
     def written(split: Split) -> tuple[pl.DataFrame, ...]:
         return entries_of(split, rules.by), hourly_of(split)
 
-    kept = kept_of(client) if rules.known_at is None else None
+    kept = KEPT.of(client) if rules.known_at is None else None
     parts = split_hours(client, hours, start, end, rules, written, kept)
     entries = collected([pl.DataFrame(schema=entry_schema(rules.by)), *(part[0] for part in parts)])
     hourly = pl.concat([part[1] for part in parts]).sort(pl.all()) if parts else pl.DataFrame()

@@ -10,12 +10,13 @@ some time is never kept: a close asks for that, once, with a time of its own.
 from __future__ import annotations
 
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+from analytics.arrivals import OfClients
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from analytics.allocation.reading import Arrivals, Chunk
     from analytics.allocation.sharing import Rules
     from analytics.bill import BillHour
-    from collector.client import Client
 
 LIMIT_BYTES = 128 * 2**20
 """What is kept for a client."""
@@ -77,15 +77,7 @@ def size_of(key: SplitKey, frames: tuple[pl.DataFrame, ...]) -> int:
     return len(key.bill) * BILL_HOUR_BYTES + int(sum(frame.estimated_size() for frame in frames))
 
 
-_OF_CLIENTS: weakref.WeakKeyDictionary[Any, KeptSplits] = weakref.WeakKeyDictionary()
-
-
-def kept_of(client: Client) -> KeptSplits:
-    """Return the splits of a client; empty ones where nothing can be kept for it."""
-    try:
-        return _OF_CLIENTS.setdefault(client, KeptSplits())
-    except TypeError:  # neither hashable nor referable
-        return KeptSplits()
+KEPT = OfClients(KeptSplits)
 
 
 def key_of(

@@ -4,7 +4,7 @@ from datetime import date, datetime, timedelta
 
 import pytest
 
-from analytics.allocation.kept import KeptSplits, kept_of
+from analytics.allocation.kept import KEPT, KeptSplits
 from analytics.cost import cost_report
 
 FIRST, LAST = date(2026, 11, 8), date(2026, 11, 11)
@@ -105,7 +105,7 @@ def test_what_is_asked_as_it_was_known_is_not_kept(fleet):
 def test_the_oldest_splits_go_beyond_the_limit(fleet):
     client = Asking(fleet.client)
     cost_report(client, FIRST, LAST)
-    kept = kept_of(client)
+    kept = KEPT.of(client)
     kept.limit_bytes = kept.size_bytes
     cost_report(client, FIRST, LAST, method="tokens")
     assert 0 < kept.size_bytes <= kept.limit_bytes
@@ -117,4 +117,4 @@ def test_a_client_that_can_not_be_referred_to_keeps_nothing():
     class Bare:
         __slots__ = ()
 
-    assert isinstance(kept_of(Bare()), KeptSplits)
+    assert isinstance(KEPT.of(Bare()), KeptSplits)
