@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+log = logging.getLogger(__name__)
 
 
 class Deadlines:
@@ -52,7 +55,10 @@ class Deadlines:
     def _call(late: list[Callable[[], None]]) -> None:
         """Call them, and keep no hold of what they would stop."""
         for stop in late:
-            stop()
+            try:
+                stop()
+            except Exception:  # one that has just ended by itself; the others still have their limit
+                log.exception("deadline_not_kept")
 
     def _next(self) -> list[Callable[[], None]]:
         """Wait for something to happen; return whoever is late."""

@@ -29,3 +29,18 @@ def test_many_share_one_thread_which_ends():
     deadlines.close()
     thread.join(30)
     assert not thread.is_alive()
+
+
+def test_one_that_fails_to_stop_takes_no_limit_from_the_others(caplog):
+    deadlines, failed, late = Deadlines(0.02), threading.Event(), threading.Event()
+
+    def closed():
+        failed.set()
+        raise RuntimeError("the connection is closed")
+
+    with deadlines.limit(closed):
+        assert failed.wait(30)
+    with deadlines.limit(late.set):
+        assert late.wait(30)
+    deadlines.close()
+    assert "deadline_not_kept" in caplog.text
