@@ -32,19 +32,24 @@ class Moment(NamedTuple):
 class StepHistory:
     """Appended to once a step, asked once or twice a request."""
 
-    __slots__ = ("_limit", "_rows", "_times")
+    __slots__ = ("_dropped", "_limit", "_prefilled", "_rows", "_times")
 
     def __init__(self, limit: int = HISTORY_STEPS) -> None:
         """Start empty; `limit` steps are kept at least, twice as many at most."""
         self._limit = limit
         self._times = array("d")
         self._rows = array("d")
+        self._dropped = 0
+        self._prefilled = array("q")
+        """The steps that prefilled, by their number since the start: `_dropped` more than their index."""
 
     def __len__(self) -> int:
         return len(self._times)
 
     def append(self, moment: Moment) -> None:
         """Take in the moment after a step; times never fall."""
+        if self._times and moment.mark.prefill_each > self._rows[_PREFILL_EACH - _WIDTH]:
+            self._prefilled.append(self._dropped + len(self._times))
         self._times.append(moment.at)
         self._rows.extend(moment.mark)
         self._rows.extend((moment.chunk_tokens, moment.chunk_seconds, 1.0 if moment.busy else 0.0))
@@ -66,6 +71,8 @@ class StepHistory:
             cut = len(self._times) - self._limit
             del self._times[:cut]
             del self._rows[: cut * _WIDTH]
+            self._dropped += cut
+            del self._prefilled[: bisect_right(self._prefilled, self._dropped)]
 
     def __getitem__(self, index: int) -> Moment:
         if index < 0:
@@ -82,21 +89,26 @@ class StepHistory:
             return after - 1
         return after
 
-    def prefilling_nearest(self, at: float) -> int:
-        """The index of the step that ended nearest to a first token; -1 where nothing is kept.
+    def prefilling_nearest(self, at: float, until: int) -> int:
+        """The index of the prefilling step that ended nearest to a first token; of any step where none is kept.
 
-        For several API processes, whose times are put together and may be a step off: a first token comes of a step
-        that prefilled, so where the nearest did not it is one of its neighbours. One process knows its steps, and where
-        one shows no prefill its time is not known and is nobody's.
+        For several API processes, whose times are put together and are off by as much as an event loop is late: a
+        first token comes of a step that prefilled, and every process sees those of its own requests. One process knows
+        its steps, and where one shows no prefill its time is not known and is nobody's.
+
+        Args:
+            at: when the first token came.
+            until: the last step that can have made it.
         """
-        nearest = self.nearest(at)
-        for index in (nearest, nearest - 1, nearest + 1, nearest - 2, nearest + 2):
-            if 0 < index < len(self._times) and self._prefill_each(index) > self._prefill_each(index - 1):
-                return index
-        return nearest
+        end = bisect_right(self._prefilled, self._dropped + until)
+        if end == 0 or at < self._times[0]:  # older than what is kept
+            return self.nearest(at)
+        after = bisect_left(self._prefilled, at, 0, end, key=self._ended)
+        near = self._prefilled[max(after - 1, 0) : min(after + 1, end)]
+        return min(near, key=lambda step: abs(self._ended(step) - at)) - self._dropped
 
-    def _prefill_each(self, index: int) -> float:
-        return self._rows[index * _WIDTH + _PREFILL_EACH]
+    def _ended(self, step: int) -> float:
+        return self._times[step - self._dropped]
 
     def distance(self, at: float) -> float:
         """Seconds between a time and the nearest end of a step; infinite where no step is kept."""

@@ -45,8 +45,9 @@ def settle(
         made: tokens generated.
         preemptions: how often it was sent back to the queue.
     """
-    several = limits.processes > 1
-    at_first, at_last = history.prefilling_nearest(first) if several else history.nearest(first), history.nearest(last)
+    at_first, at_last = history.nearest(first), history.nearest(last)
+    if limits.processes > 1:
+        at_first = history.prefilling_nearest(first, at_last - 1 if made > 1 else at_last)
     if at_last <= 0:  # before the first step that was seen, or before those that are kept
         return None
     moment = history[at_first]

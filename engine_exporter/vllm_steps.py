@@ -296,12 +296,15 @@ class EngineSteps:
                 return max(now - last, 0.0), False, True
             return gap, self._uncounted is None, True
         self._at = max(now, last)
-        since_arrival = max(own.slowest_ttft - (self._overhead or 0.0), 0.0) if own.first_count else 0.0
+        expected = self.shares.expected_seconds(n, context, prefilling, tokens, span)
+        since_arrival = own.slowest_ttft - (self._overhead or 0.0) if own.first_count else 0.0
+        sure = since_arrival > 0.0
+        if not sure:  # the front end took less than it was thought to
+            since_arrival = own.slowest_ttft if expected is None else min(own.slowest_ttft, expected)
         if self.limits.processes > 1:  # the steps between were others', and the wait for them is in the arrival's time
             seconds = min(since_arrival, self._at - last)
-            expected = self.shares.expected_seconds(n, context, prefilling, tokens, span)
             if not n:  # nobody decodes, so it was idle
-                return seconds, True, False
+                return seconds, sure, False
             return seconds if expected is None else min(seconds, expected), False, False
         if not self._idle:
             seconds = self._at - last
@@ -319,7 +322,7 @@ class EngineSteps:
             self._uncounted = 0.0
             return 0.0, False, False
         self._uncounted = None
-        return min(since_arrival, self._at - last), True, False
+        return min(since_arrival, self._at - last), sure, False
 
     def _count(
         self, before: Mark, own: StepOutput, decoding: int, prefilling: int, tokens: float, span: float, chunk: float,

@@ -319,17 +319,38 @@ def test_a_step_costs_little_and_strange_statistics_do_no_harm():
 
 
 def test_a_first_token_comes_of_a_step_that_prefilled():
-    """Several API processes put their clocks' readings together: times can be one or two steps off."""
-    history = StepHistory()
-    for k in range(20):
-        history.append(Moment(float(k), Mark(k, k, 0, 0, 1.0 if k >= 10 else 0.0, 0, 0), 0.0, 0.0, True))
-    assert [history.prefilling_nearest(at) for at in (7.6, 8.6, 10.4, 11.9)] == [10, 10, 10, 10]
-    assert [history.prefilling_nearest(at) for at in (0.0, 7.4, 12.6, 19.0)] == [0, 7, 13, 19], "too far away"
-    assert StepHistory().prefilling_nearest(1.0) == -1
-    share = settle(history, EngineLimits(processes=2), 5.0, 9.0, 14.0, 8, 0, 5, 0)
+    """Several API processes put their clocks' readings together: times are off by as much as an event loop is late."""
+    history = StepHistory(limit=64)
+    assert history.prefilling_nearest(1.0, -1) == -1
+    prefilling = (110, 113, 140)
+    for k in range(150):
+        mark = Mark(k, k, 0, 0, sum(k >= at for at in prefilling), 0, 0)
+        history.append(Moment(float(k), mark, 0.0, 0.0, True))
+    assert len(history) < 150, "the oldest were forgotten"
+    found = [
+        history[history.prefilling_nearest(at, len(history) - 1)].at for at in (107.6, 111.4, 111.6, 126.0, 127.0, 149)
+    ]
+    assert found == [110, 110, 113, 113, 140, 140]
+    until = history.nearest(120.0)
+    assert history[history.prefilling_nearest(139.0, until)].at == 113, "its last token came before"
+    assert history[history.prefilling_nearest(105.0, history.nearest(105.0))].at == 105, "no step prefilled by then"
+    assert history.prefilling_nearest(0.0, until) == 0, "older than what is kept"
+    share = settle(history, EngineLimits(processes=2), 100.0, 105.0, 125.0, 8, 0, 5, 0)
     assert share is not None and share.prefill_seconds == 1.0
-    alone = settle(history, EngineLimits(), 5.0, 9.0, 14.0, 8, 0, 5, 0)
+    alone = settle(history, EngineLimits(), 100.0, 105.0, 125.0, 8, 0, 5, 0)
     assert alone is not None and alone.prefill_seconds == 0.0, "the time of its step is not known: nobody has it"
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_first_step_is_charged_where_the_front_end_took_less_than_it_was_thought_to(processes):
+    engine = Vllm(EngineLimits(2048, processes=processes))
+    for steps in engine.told:
+        steps._overhead = 60.0
+    one = Request(100, 10)
+    engine.arrive(one)
+    while engine.step():
+        pass
+    assert one.share.prefill_seconds > 0.0
 
 
 def test_the_history_forgets_the_oldest_and_finds_the_rest():
