@@ -69,13 +69,13 @@ def list_(ctx: click.Context, url: str | None, state: Path | None, form: str) ->
     """List what is pending, firing, or was resolved within the hour."""
     from alerts.clock import utc_now
     from alerts.listing import alerts_json, alerts_table
-    from alerts.read_model import active_alerts
+    from alerts.read_model import standing
 
     if url and state:
         raise click.UsageError("--url and --state exclude each other")
     config = ctx.obj.section("alerts")
-    alerts = active_alerts(state or url or config.public_url or f"http://{config.host}:{config.port}")
-    click.echo(alerts_json(alerts) if form == "json" else alerts_table(alerts, utc_now()))
+    found = standing(state or url or config.public_url or f"http://{config.host}:{config.port}")
+    click.echo(alerts_json(found.alerts) if form == "json" else alerts_table(found, utc_now()))
 
 
 @alert.command()

@@ -6,14 +6,14 @@ The memory of the evaluator is replaced only after the write succeeded; a tick t
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from alerts.announcing import News, announce, hidden_by_worse
 from alerts.clock import read_time
-from alerts.config import AlertsConfig, ReceiverKind
+from alerts.config import AlertsConfig, ReceiverKind, Severity
 from alerts.enrich import context_of
 from alerts.kinds.surroundings import SelfView, Surroundings
 from alerts.machine import remembered, retire, step
@@ -54,6 +54,17 @@ class TickReport:
     unreachable: str | None
     """Why the collector did not answer; None where it did."""
 
+    def with_more(self, later: TickReport) -> TickReport:
+        """Put the other half of the tick to this one."""
+        return TickReport(
+            self.at,
+            self.rules_count + later.rules_count,
+            {**self.failed, **later.failed},
+            self.transitions + later.transitions,
+            self.events + later.events,
+            self.unreachable,
+        )
+
 
 class Evaluator:
     """Evaluates rules over some data, and keeps what it learns in a state store."""
@@ -75,23 +86,44 @@ class Evaluator:
         self._told = store.told()
         self._views = store.views()
 
-    def tick(self, at: datetime, tick_at: datetime, written_at: datetime) -> TickReport:
-        """Evaluate what is due and write the outcome.
+    def tick(
+        self, at: datetime, tick_at: datetime, written_at: datetime, heard: Callable[[], None] = lambda: None
+    ) -> TickReport:
+        """Evaluate what is due and write the outcome: rules that page first, so that a page waits for no ticket.
 
         Args:
             at: evaluation time, naive UTC.
-            tick_at: the tick that this is, naive UTC.
+            tick_at: the tick that this is, naive UTC; it counts as done when all of it is written.
             written_at: the wall clock, naive UTC; messages are due and expire by it.
+            heard: called where the rules that page have something to send, before the others are evaluated.
 
         Raises:
-            sqlite3.Error: the state can't be written (a full disk); nothing of the tick has happened then.
+            sqlite3.Error: the state can't be written (a full disk); nothing of this half has happened then.
         """
         around = self.surroundings(at, written_at)
         due = [rule for rule in self.rules.values() if is_due(rule, self._states.get(rule.uid), at)]
+        paging = [rule for rule in due if rule.severity == Severity.PAGE and not isinstance(rule, InternalRule)]
+        first = self.half(paging, around, at, None, written_at) if paging else None
+        if first and first.events:
+            heard()
+        rest = self.half([rule for rule in due if rule not in paging], around, at, tick_at, written_at)
+        return rest if first is None else first.with_more(rest)
+
+    def half(
+        self,
+        due: Sequence[RuleBase],
+        around: Surroundings,
+        at: datetime,
+        tick_at: datetime | None,
+        written_at: datetime,
+    ) -> TickReport:
+        """Evaluate some rules and write the outcome, all or nothing; the half with `tick_at` ends the tick."""
         states, transitions = self.judge_all(due, around, at)
-        orphans, ended, gone = self.retire_orphans(at)
-        transitions += ended
-        states |= orphans
+        gone: tuple[str, ...] = ()
+        if tick_at is not None:
+            orphans, ended, gone = self.retire_orphans(at)
+            transitions += ended
+            states |= orphans
         views = self.views_of(states, transitions, at)
         everything = {**self._states, **states}
         news = self.news(everything, transitions, views)
@@ -111,7 +143,7 @@ class Evaluator:
         known = {key for state in self._states.values() for key in state.instances}
         self._views = {key: view for key, view in (self._views | views_by_key).items() if key in known}
         failed = {uid: state.message for uid, state in states.items() if state.health == Health.ERROR}
-        return TickReport(at, len(due), failed, tuple(transitions), events, around.self_view.unreachable)
+        return TickReport(at, len(due), failed, tuple(transitions), tuple(events), around.self_view.unreachable)
 
     def surroundings(self, at: datetime, written_at: datetime) -> Surroundings:
         """Look at the collector and at the telemetry, once for all rules."""

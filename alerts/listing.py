@@ -9,16 +9,16 @@ from datetime import datetime
 from typing import Any
 
 from alerts.durations import say_duration
-from alerts.read_model import AlertView
+from alerts.read_model import AlertView, Standing
 from alerts.silences import Silence
 
 
-def alerts_table(alerts: Sequence[AlertView], now: datetime) -> str:
-    """Lay alerts out as a table."""
-    if not alerts:
-        return "no alerts"
+def alerts_table(found: Standing, now: datetime) -> str:
+    """Lay alerts out as a table; where there is none, say whether the rules were evaluated at all."""
+    if not found.alerts:
+        return "no alerts" if found.judged_at else "no alerts yet: the first evaluation of the rules has not ended"
     rows = [("STATE", "SEVERITY", "SINCE", "TOLD", "RULE", "SUMMARY")]
-    for alert in alerts:
+    for alert in found.alerts:
         frozen = "" if alert.health == "ok" else f" ({alert.health})"
         state = ("silenced " if alert.silenced else "") + alert.state + frozen
         age = say_duration((now - alert.since).total_seconds()) + " ago"

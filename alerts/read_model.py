@@ -98,8 +98,18 @@ class ChangeView:
     """What was measured then."""
 
 
-def active_alerts(source: str | Path = DEFAULT_URL) -> list[AlertView]:
-    """Return every alert that is pending, firing, recovering, or resolved within the hour: pages first, then by age.
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How things stand, and as of when."""
+
+    alerts: tuple[AlertView, ...]
+    """Every alert that is pending, firing, recovering, or resolved within the hour: pages first, then by age."""
+    judged_at: datetime | None
+    """The last round of all rules that has ended; None where none has, so that no alert means nothing. Naive UTC."""
+
+
+def standing(source: str | Path = DEFAULT_URL) -> Standing:
+    """Return every alert there is, and when the rules were last evaluated.
 
     Args:
         source: address of an alerts API, or path of a state file.
@@ -108,8 +118,18 @@ def active_alerts(source: str | Path = DEFAULT_URL) -> list[AlertView]:
         AlertsUnreachableError: no API answers.
         AlertsError: there is no such state file.
     """
-    document = read(source, "/api/v1/alerts")
-    return [alert_view(alert) for alert in document["alerts"]]
+    return read_standing(read(source, "/api/v1/alerts"))
+
+
+def read_standing(document: Mapping[str, Any]) -> Standing:
+    """Read the API's document of alerts."""
+    judged_at = document.get("last_tick_at")
+    return Standing(tuple(map(alert_view, document["alerts"])), read_time(judged_at) if judged_at else None)
+
+
+def active_alerts(source: str | Path = DEFAULT_URL) -> list[AlertView]:
+    """Return the alerts of `standing` alone."""
+    return list(standing(source).alerts)
 
 
 def alert_history(source: str | Path, fingerprint: str) -> list[ChangeView]:

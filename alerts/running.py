@@ -19,7 +19,7 @@ from alerts.config import AlertsConfig
 from alerts.listing import alerts_table
 from alerts.message import Addresses
 from alerts.outbox import Status
-from alerts.read_model import alert_view
+from alerts.read_model import read_standing
 from alerts.rule_files import load_rules
 from alerts.rules import RuleBase
 from alerts.service import Service, held_state
@@ -98,12 +98,12 @@ def run_once(prepared: Prepared, at: datetime | None) -> int:
             parts = (config, prepared.rules, client, prepared.definitions, prepared.analytics, store, addresses)
             with closing(Service(*parts)) as service:
                 report = service.once(at)
-            alerts = [alert_view(alert) for alert in alerts_document(store, utc_now())["alerts"]]
+            found = read_standing(alerts_document(store, utc_now()))
             waiting = sum(1 for each in store.deliveries(limit=10_000) if each.status == Status.PENDING)
     finally:
         client.close()
-    sys.stdout.write(alerts_table(alerts, report.at) + "\n")
-    firing = sum(1 for alert in alerts if alert.state in ("firing", "recovering"))
+    sys.stdout.write(alerts_table(found, report.at) + "\n")
+    firing = sum(1 for alert in found.alerts if alert.state in ("firing", "recovering"))
     narrate(f"{iso(report.at)}: {report.rules_count} rules evaluated, {firing} alerts firing, {waiting} messages wait")
     for uid, message in report.failed.items() if report.unreachable is None else ():
         narrate(f"rule {uid} failed: {message}")

@@ -123,28 +123,40 @@ class Service:
         return report
 
     def run(self, stop: threading.Event) -> None:
-        """Evaluate at every tick and deliver, until told to stop; the first evaluation comes before any message."""
-        self.tick_if_due()
-        carriers = self.carriers()
+        """Evaluate at every tick and deliver, until told to stop.
+
+        The first evaluation comes before any message: that of the rules that page before theirs, that of all before any
+        other.
+        """
         threads = [
             threading.Thread(target=carrier.run, args=(stop, wake), name=f"to-{carrier.receiver}", daemon=True)
-            for carrier, wake in zip(carriers, self._wakes, strict=True)
+            for carrier, wake in zip(self.carriers(), self._wakes, strict=True)
         ]
-        for thread in threads:
-            thread.start()
+
+        def deliver() -> None:
+            for thread in threads:
+                if thread.ident is None:
+                    thread.start()
+            self.wake()
+
+        self.tick_if_due(deliver)
+        deliver()
         while not stop.is_set():
             now = self._now()
             following = (slot(now, self._config.tick_seconds) + 1) * self._config.tick_seconds
             stop.wait(max(0.01, following - (now - datetime(1970, 1, 1)).total_seconds()))
             if not stop.is_set():
-                self.tick_if_due()
-        for wake in self._wakes:
-            wake.set()
+                self.tick_if_due(self.wake)
+        self.wake()
         for thread in threads:
             thread.join(JOIN_SECONDS)
 
-    def tick_if_due(self) -> None:
-        """Evaluate the tick that it is, unless it is done; a tick that fails is told and does not end the service."""
+    def tick_if_due(self, heard: Callable[[], None] = lambda: None) -> None:
+        """Evaluate the tick that it is, unless it is done; a tick that fails is told and does not end the service.
+
+        Args:
+            heard: called where the rules that page have something to send, before the others are evaluated.
+        """
         seconds = self._config.tick_seconds
         tick_at = datetime(1970, 1, 1) + timedelta(seconds=slot(self._now(), seconds) * seconds)
         last = self._store.last_tick()
@@ -158,7 +170,7 @@ class Service:
         began = time.monotonic()
         try:
             report = self.evaluator.tick(
-                tick_at - timedelta(seconds=self._config.query_offset_seconds), tick_at, self._now()
+                tick_at - timedelta(seconds=self._config.query_offset_seconds), tick_at, self._now(), heard
             )
         except Exception as error:
             self.tally.failed_ticks_count += 1
@@ -176,14 +188,18 @@ class Service:
             words = (transition.rule_uid, dict(transition.instance.labels), transition.before, transition.after)
             log.info("%s %s: %s -> %s (%s)", *words, transition.reason)
         if report.transitions or report.events:
-            for wake in self._wakes:
-                wake.set()
+            self.wake()
         if self.tally.ticks_count % PRUNE_EVERY_TICKS == 0:
             try:
                 self._store.prune(self._now())
             except sqlite3.Error:
                 log.exception("old history could not be pruned")
         self.heartbeat()
+
+    def wake(self) -> None:
+        """Let the couriers look what there is to carry."""
+        for wake in self._wakes:
+            wake.set()
 
     def heartbeat(self) -> None:
         """Tell the outside watchdog that we live."""

@@ -46,8 +46,8 @@ def statement(name: str) -> str:
 class TickWrite:
     """Everything that one tick changes."""
 
-    tick_at: datetime
-    """The tick; evaluations up to here are done."""
+    tick_at: datetime | None
+    """The tick; evaluations up to here are done. None where a part of it is still to come."""
     written_at: datetime
     """The wall clock, by which messages are due and expire."""
     rules: Mapping[str, RuleState] = field(default_factory=dict)
@@ -157,7 +157,8 @@ class StateStore:
                 db.execute("REPLACE INTO told VALUES (?, ?, ?)", (receiver, key, TOLD.dump_json(told).decode()))
             for event in write.events:
                 self._write_event(db, event, write.written_at)
-            db.execute("REPLACE INTO facts VALUES ('last_tick', ?)", (write.tick_at.isoformat(),))
+            if write.tick_at is not None:
+                db.execute("REPLACE INTO facts VALUES ('last_tick', ?)", (write.tick_at.isoformat(),))
 
     def _write_rule(
         self, db: sqlite3.Connection, uid: str, state: RuleState, views: Mapping[str, dict[str, Any]]

@@ -12,7 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import streamlit as st
 
-from alerts.read_model import AlertView, active_alerts
+from alerts.read_model import Standing, standing
 from analytics import cost, drift, health, latency, slo, spread
 from collector.client import Client
 from collector.options import open_data
@@ -99,16 +99,16 @@ def slo_definitions() -> tuple[slo.SloDefinition, ...]:
     return slo.load_definitions(serving.current().analytics.slos_file)
 
 
-def alerts() -> list[AlertView]:
-    """Every alert that is pending, firing or lately resolved.
+def alerts() -> Standing:
+    """Every alert that is pending, firing or lately resolved, and when the rules were last evaluated.
 
     Raises:
         AlertsUnreachableError: no alerts API answers.
     """
-    found: list[AlertView] = _kept_alerts(current().alerts_url)
+    found: Standing = _kept_alerts(current().alerts_url)
     return found
 
 
 @st.cache_data(ttl=5, max_entries=4, show_spinner=False)  # type: ignore[untyped-decorator]
-def _kept_alerts(address: str) -> list[AlertView]:
-    return active_alerts(address)
+def _kept_alerts(address: str) -> Standing:
+    return standing(address)

@@ -18,12 +18,14 @@ FIRING = ("firing", "recovering")
 STATES = {"firing": "page", "recovering": "warn", "pending": "warn", "resolved": "ok", "frozen": "unknown"}
 LEAD = timedelta(minutes=30)
 """How much of the time before the breach the chart shows."""
+LATE = timedelta(minutes=2)
+"""An evaluation of the rules that is older is named with its age."""
 SCOPE_LABELS = ("model", "replica", "team", "metric")
 
 
 def shown(view: View) -> list[AlertView]:
     """The alerts of the chosen model, and those of no model."""
-    return [one for one in reads.alerts() if view.model is None or one.labels.get("model") in (None, view.model)]
+    return [one for one in reads.alerts().alerts if view.model is None or one.labels.get("model") in (None, view.model)]
 
 
 def firing(view: View) -> list[AlertView]:
@@ -44,6 +46,8 @@ def badges(view: View) -> list[str]:
         if getattr(error, "exit_code", None) is None:
             raise
         return [":orange-badge[:material/notifications_off: alerts unreachable]"]
+    if not found and reads.alerts().judged_at is None:
+        return [":gray-badge[:material/hourglass_top: not judged yet]"]
     paging = sum(one.severity == "page" for one in found)
     tickets = len(found) - paging
     first = (
@@ -60,7 +64,7 @@ def strip(view: View) -> None:
 
     found = shown(view)
     if not found:
-        panels.quiet(":material/check_circle: No alert is pending or firing.")
+        panels.quiet(nothing(reads.alerts().judged_at, reads.clock()))
         return
     now = reads.clock()
     config = st.column_config
@@ -86,6 +90,18 @@ def strip(view: View) -> None:
         alt="Alerts, those that page first",
         most_rows=6,
     )
+
+
+def nothing(judged_at: datetime | None, now: datetime) -> str:
+    """What it means that there is no alert: nothing, before the rules were evaluated once, or long after."""
+    if judged_at is None:
+        return ":material/hourglass_top: The alert rules are being evaluated for the first time: nothing is known yet."
+    if (now - judged_at) > LATE:
+        return (
+            f":material/history: No alert was pending or firing {formats.age((now - judged_at).total_seconds())} ago, "
+            "when the rules were last evaluated."
+        )
+    return ":material/check_circle: No alert is pending or firing."
 
 
 def row_of(alert: AlertView, now: datetime) -> dict[str, Any]:

@@ -81,6 +81,26 @@ def test_a_breach_pages_with_its_likely_cause_and_its_worst_traces(fleet, servic
     assert alert["deliveries"][0]["status"] == "delivered"
 
 
+def test_a_page_is_written_and_told_before_the_other_rules_are_looked_at(fleet, service_of, hook, clock):
+    fleet.requests(60, ttft_seconds=3.0)
+    ticket = rules("ticket").split("rules:\n")[1].replace("uid: slow", "uid: another").replace("10m", "5m")
+    service = service_of(rules(more=ticket), receivers=[hook])
+    store, heard = service._store, []
+
+    def note():
+        heard.append((kinds(service), set(store.rule_states()), store.last_tick()))
+
+    report = service.evaluator.tick(NOW, NOW, NOW, note)
+    assert heard == [(["firing"], {"slow"}, None)], "the tick has not ended"
+    assert store.rule_states().keys() >= {"slow", "another", "watchdog"} and store.last_tick() == NOW
+    assert report.rules_count == len(service.evaluator.rules)
+    assert next(each.rule_uid for each in report.transitions) == "slow"
+    clock.advance(60)
+    fleet.requests(60, ttft_seconds=3.0, at=clock.now)
+    service.evaluator.tick(clock.now, clock.now, clock.now, note)
+    assert len(heard) == 1, "nothing new to send"
+
+
 def test_the_end_of_a_breach_is_told_and_keeps_what_was_known(fleet, service_of, hook, receiver, clock):
     fleet.requests(60, ttft_seconds=3.0)
     service = service_of(rules(), receivers=[hook])

@@ -3,7 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import streamlit as st
 
+from alerts.state_store import StateStore, TickWrite
 from collector.client import FileClient
 from dashboards import reads, routes
 from dashboards.boards import oncall_board
@@ -82,6 +84,23 @@ def test_alerts_that_can_not_be_asked_are_told_and_take_nothing_else_down(run, f
     app = run("oncall", db=fleet_db)
     assert "alerts unreachable" in texts(app) and "fleetmeter alert run" in texts(app)
     assert len(app.metric) == 6
+
+
+def test_no_alert_means_something_only_after_the_rules_were_evaluated_and_not_long_after(run, fleet_db, tmp_path):
+    store = StateStore(tmp_path / "state.sqlite")
+    now = datetime.now(UTC).replace(tzinfo=None)
+    seen = []
+    for judged_at in (None, now, now - timedelta(minutes=10)):
+        store.commit(TickWrite(judged_at, now))
+        app = run("oncall", db=fleet_db, alerts_url=str(store.path))
+        assert not app.exception
+        seen.append(texts(app))
+        st.cache_data.clear()
+    store.close()
+    assert "being evaluated for the first time" in seen[0] and "not judged yet" in seen[0]
+    assert "0 paging" not in seen[0] and "No alert is" not in seen[0]
+    assert "No alert is pending or firing." in seen[1] and "0 paging" in seen[1]
+    assert "No alert was pending or firing 10" in seen[2]
 
 
 def test_one_failing_panel_leaves_the_rest_of_the_page(run, fleet_db, monkeypatch, caplog):
