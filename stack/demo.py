@@ -10,10 +10,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import webbrowser
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import closing
+from functools import partial
+from typing import TypeVar
 
 import click
 
@@ -26,6 +30,7 @@ from stack.interrupts import exit_code, interruptible
 from stack.ports import require_free
 from stack.supervisor import Supervisor
 
+T = TypeVar("T")
 LIVE_SECONDS = 2.0
 GUIDE = """
   boards       {board}
@@ -64,8 +69,10 @@ class Demo:
             self.supervisor.visible_descriptor = sys.stderr.fileno()
         with interruptible():
             try:
+                self.tell(f"simulating {self.config.days} days of a fleet while the parts start …")
+                simulated = in_background(partial(LiveFleet, self.config.seed, self.config.days, utc_now()))
                 with closing(self.open()) as door:
-                    live = self.load(door)
+                    live = self.load(door, simulated)
                     return self.evaluate_once(door) if once else self.stay(door, live)
             except KeyboardInterrupt as interruption:
                 self.tell("ending …")
@@ -80,16 +87,15 @@ class Demo:
         self.supervisor.wait_ready(self.parts["collector"])
         return Door(HttpClient(self.config.api_url), self.config.otlp_url, self.supervisor.tend)
 
-    def load(self, door: Door) -> LiveFleet:
+    def load(self, door: Door, simulated: Future[LiveFleet]) -> LiveFleet:
         """Land the fleet's past and the recording, both ending now."""
+        live = simulated.result()
         began = time.monotonic()
-        self.tell(f"simulating {self.config.days} days of a fleet …")
-        live = LiveFleet(self.config.seed, self.config.days, utc_now())
-        landed = land_past(door, live.past())
+        landed = land_past(door, live.until(utc_now()))
         self.tell(f"landed {landed['requests']:,} requests and {landed['gpu_samples']:,} GPU samples")
         replayed = replay_recording(door, utc_now())
         self.tell(
-            f"replayed {replayed} recorded bodies of a real vLLM server ({time.monotonic() - began:.0f} s in all)"
+            f"replayed {replayed} recorded bodies of a real vLLM server (landing took {time.monotonic() - began:.0f} s)"
         )
         return live
 
@@ -130,6 +136,20 @@ class Demo:
             raise StackError(f"the alert rules could not be evaluated: {evaluation.stderr.strip()}")
         click.echo(json.dumps(summarise(door.client, self.config, utc_now()), indent=2))
         return 0
+
+
+def in_background(work: Callable[[], T]) -> Future[T]:
+    """Do something in a thread that an interruption does not wait for."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="background", daemon=True).start()
+    return future
 
 
 def has_screen() -> bool:

@@ -100,17 +100,16 @@ class LiveFleet:
         from analytics.simulator.stream import FleetStream
 
         self._stream = FleetStream("demo", seed, now - timedelta(days=days), now)
-        self._now = now
 
-    def past(self) -> dict[str, pa.Table]:
-        """Every row until now, by table."""
-        return self._stream.pull(self._now)
+    def until(self, now: datetime) -> dict[str, pa.Table]:
+        """Every row until now that was not given before, by table."""
+        return self._stream.pull(now)
 
     def send(self, door: Door, now: datetime) -> None:
         """Send what has happened since: requests as spans over OTLP, the rest as rows."""
         from analytics.simulator.otlp import to_otlp
 
-        due = self._stream.pull(now)
+        due = self.until(now)
         for body in to_otlp(due.pop("requests")):
             door.post(f"{door.otlp_url}/v1/traces", body, PROTOBUF)
         land_past(door, due)
