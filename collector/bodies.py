@@ -85,6 +85,21 @@ def packed(record: Record) -> Record:
     return replace(record, encoding="snappy", body=snapped(record.body))
 
 
+def spans_apart(body: bytes) -> list[bytes]:
+    """Split a body of traces: one of a single span for each span. Those that stand behind each other are one again."""
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    apart = []
+    for of_resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+        for of_scope in of_resource.scope_spans:
+            for span in of_scope.spans:
+                one = ExportTraceServiceRequest()
+                alone = one.resource_spans.add(resource=of_resource.resource, schema_url=of_resource.schema_url)
+                alone.scope_spans.add(scope=of_scope.scope, schema_url=of_scope.schema_url, spans=[span])
+                apart.append(one.SerializeToString())
+    return apart
+
+
 def decode_rows(table: str, body: bytes, received_us: int) -> Decoded:
     """Decode an Arrow IPC stream of rows of one table.
 

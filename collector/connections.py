@@ -142,6 +142,16 @@ class PromptProtocol(HttpToolsProtocol):
         self._came_bytes, self._in_body = 0, True
 
     @property
+    def is_busy(self) -> bool:
+        """True while a request is answered, or another waits behind it."""
+        return bool(self.pipeline) or not (self.cycle is None or self.cycle.response_complete)
+
+    @property
+    def awaits_nothing(self) -> bool:
+        """True between two requests: no part of the next one has come."""
+        return self._since is None and not self.is_busy
+
+    @property
     def is_answering(self) -> bool:
         """True while a whole request is being answered."""
         return self._since is None and self.cycle is not None and not self.cycle.response_complete

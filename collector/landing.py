@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from collector.bodies import decode_record_body
+from collector.bodies import decode_record_body, decompressed, spans_apart
 from collector.dead_letters import DeadLetters
 from collector.decoded import Decoded, Rejected
 from collector.errors import CollectorError, PermanentError, RetryableError, StoreFailedError
@@ -266,20 +266,24 @@ class Landing:
 
     def _land_in_one(self, batch: list[Arrival]) -> None:
         entries, owners = entries_of(batch, self.store.unknown_series)
-        entries = [(table, self._ruled(rows)) for table, rows in entries]
         self._keep_rejected(batch)
+        counts = self._insert(entries, batch[-1].end)
+        self._finish(batch)
+        for arrival in batch:
+            if arrival.landed is not None:
+                arrival.landed.set_result(sum(counts[index] for index in owners[id(arrival)]))
+
+    def _insert(self, entries: list[tuple[str, pa.Table]], end: Position | None) -> list[int]:
+        """Insert rows and the spool's progress; return how many of each entry were new."""
+        entries = [(table, self._ruled(rows)) for table, rows in entries]
         started = time.monotonic()
-        end = batch[-1].end
         counts = self._insist("landing_failed", lambda: self.store.land_conformed(entries, end))
         self.metrics.observe("fleetmeter_landing_seconds", time.monotonic() - started)
         self._dirty = True
         for (table, rows), count in zip(entries, counts, strict=True):
             self.metrics.count("fleetmeter_landed_rows", count, table=table)
             self.metrics.count("fleetmeter_duplicate_rows", rows.num_rows - count, table=table)
-        self._finish(batch)
-        for arrival in batch:
-            if arrival.landed is not None:
-                arrival.landed.set_result(sum(counts[index] for index in owners[id(arrival)]))
+        return counts
 
     def _ruled(self, rows: pa.Table) -> pa.Table:
         """Drop the attributes that are not to be kept."""
@@ -327,15 +331,40 @@ class Landing:
                 self._stopping.wait(RETRY_SECONDS[min(tries, len(RETRY_SECONDS)) - 1])
 
     def _bury(self, arrival: Arrival, error: PermanentError) -> None:
-        """Put a record that the database refuses into the dead letters, and pass over it."""
+        """Put what the database refuses of a record into the dead letters, land the rest, and pass over it."""
         log.error("record_refused", extra={"kind": arrival.record.kind, "error": str(error)})
-        lost = Rejected(f"refused by the database: {error}", arrival.record.body)
-        arrival.decoded = Decoded({}, 0, (lost, *arrival.decoded.rejected))
+        refused = self._salvage(arrival, self._parts(arrival.record), error)
+        arrival.decoded = Decoded({}, 0, (*refused, *arrival.decoded.rejected))
         self._keep_rejected([arrival])
         self._insist("landing_failed", lambda: self.store.land_conformed([], arrival.end))
         self._finish([arrival])
         if arrival.landed is not None:
             arrival.landed.set_exception(error)
+
+    def _parts(self, record: Record) -> list[bytes]:
+        """Split a record: traces into spans, since bodies of several senders may be one record; others not at all."""
+        if record.kind == "traces":
+            parts = spans_apart(decompressed(record.body, record.encoding, self.limits.max_body_bytes))
+            if len(parts) > 1:
+                return parts
+        return [record.body]
+
+    def _salvage(self, arrival: Arrival, parts: list[bytes], error: PermanentError) -> list[Rejected]:
+        """Land halves, and halves of those that are refused; return the parts that are.
+
+        The spool's progress stays where it was: after a crash the whole record is landed again.
+        """
+        if len(parts) == 1:
+            return [Rejected(f"refused by the database: {error}", parts[0])]
+        refused: list[Rejected] = []
+        middle = len(parts) // 2
+        for half in (parts[:middle], parts[middle:]):
+            rows = self._decoded(replace(arrival.record, encoding="identity", body=b"".join(half)))
+            try:
+                self._insert(entries_of([replace(arrival, decoded=rows, landed=None)])[0], None)
+            except PermanentError as of_half:
+                refused += self._salvage(arrival, half, of_half)
+        return refused
 
     def _checkpoint_if_due(self) -> None:
         if self._dirty and time.monotonic() - self._checkpointed >= self.limits.checkpoint_seconds:

@@ -10,11 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from collector.bodies import packed
 from collector.clocks import ReceiptClock
 from collector.config import CollectorConfig
 from collector.dead_letters import DeadLetters
-from collector.decoded import Decoded
 from collector.errors import PermanentError, RetryableError, StoreFailedError
 from collector.landing import Handed, Landing, LandingLimits
 from collector.point_decoding import by_reference_count
@@ -25,7 +23,7 @@ from collector.spool import Spool
 from collector.spool_records import Position, Record, Spooled
 from collector.store import Store, open_store
 from collector.table_contracts import table_contracts
-from collector.trace_decoding import Job, TraceDecoder, TraceDecoding, compiled_walker
+from collector.trace_decoding import Job, Kept, TraceDecoder, TraceDecoding, compiled_walker
 from collector.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
@@ -143,13 +141,14 @@ class Pipeline:
         warm_up_points()
         log.info("walker_ready")
 
-    def _keep_traces(self, decoded: list[tuple[Job, Decoded]]) -> None:
+    def _keep_traces(self, jobs: list[Job], kept: list[Kept]) -> None:
         """Make decoded bodies durable together, then tell those who sent them."""
 
-        def told(job: Job, rows: Decoded, answer: Position | RetryableError) -> None:
-            job.told(answer if isinstance(answer, RetryableError) else rows)
+        def told(one: Kept, answer: Position | RetryableError) -> None:
+            for number, decoded in one.answers:
+                jobs[number].told(answer if isinstance(answer, RetryableError) else decoded)
 
-        self.spool.put_all((packed(job.record), Handed(rows), partial(told, job, rows)) for job, rows in decoded)
+        self.spool.put_all((one.record, Handed(one.rows), partial(told, one)) for one in kept)
 
     def _progressed(self, position: Position) -> None:
         self.spool.landed(position)

@@ -102,6 +102,10 @@ class SelfMetrics:
         self._children: dict[tuple[Any, ...], Any] = {}
         self._families = {metric.name: self._family(metric) for metric in SELF_METRICS}
 
+    def child(self, name: str, **labels: str) -> Any:
+        """Return one series, with `inc` or `observe`: to look it up each time costs as much as to count."""
+        return self._of(name, labels)
+
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""
         self._of(name, labels).inc(amount)

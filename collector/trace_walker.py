@@ -6,7 +6,7 @@ Not safe for two threads at once: one thread decodes.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,23 +38,47 @@ class TraceWalker:
 
     def decode(self, bodies: Sequence[tuple[bytes, int]]) -> list[Decoded | None]:
         """Decode bodies (`ExportTraceServiceRequest`, received_us); None where the reference decoder is to judge."""
+        decoded: list[Decoded | None] = [None] * len(bodies)
+        for places, done in self._walks(bodies):
+            self._take(places, done, decoded)
+        return decoded
+
+    def decode_together(self, bodies: Sequence[tuple[bytes, int]]) -> tuple[Decoded, list[int]]:
+        """Decode bodies as if they were one, which costs less where they are small.
+
+        Returns:
+            The rows of all, and of each how many spans became rows; -1 where the reference decoder is to judge.
+        """
+        counts = np.full(len(bodies), -1, np.int64)
+        walked: list[WalkedRows] = []
+        for places, done in self._walks(bodies):
+            counts[done] = places[done, 7] + places[done, 9]
+            rows, pairs, span_rows, span_pairs = self._output.filled.tolist()
+            requests, spans = self._copied()
+            if rows:
+                walked.append(slice_of("requests", self._epoch, requests, 0, rows, 0, pairs))
+            if span_rows:
+                walked.append(slice_of("spans", self._epoch, spans, 0, span_rows, 0, span_pairs))
+        return Decoded(accepted_count=int(counts.clip(0).sum()), walked=tuple(walked)), counts.tolist()
+
+    def _walks(self, bodies: Sequence[tuple[bytes, int]]) -> Iterator[tuple[Any, Any]]:
+        """Walk until all bodies are done or given up; yield after each walk what was done, its rows in the output."""
         data = np.frombuffer(b"".join([body for body, _ in bodies]) or b"\0", np.uint8)
         places = np.zeros((len(bodies), 11), np.int64)
         ends = np.cumsum([len(body) for body, _ in bodies], dtype=np.int64)
         places[1:, 0], places[:, 1] = ends[:-1], ends
         places[:, 2] = [received_us for _, received_us in bodies]
         states = np.full(len(bodies), PENDING, np.int64)
-        decoded: list[Decoded | None] = [None] * len(bodies)
         fresh = False
         while True:
             before: Any = states == 0
             self._output.filled[:] = 0
             walk(self._epoch.tables.record, self._output, data, places, states)
             done: Any = (states == 0) & ~before
-            self._take(places, done, decoded)
+            yield places, done
             full = np.flatnonzero((states == tables.FULL) | (states == tables.MORE_ROOM))
             if not len(full):
-                return decoded
+                return
             one = int(full[0])
             fresh = self._make_room(states, one, done_any=bool(done.any()), fresh=fresh)
 
@@ -76,7 +100,20 @@ class TraceWalker:
 
     def _take(self, places: Any, done: Any, decoded: list[Decoded | None]) -> None:
         """Copy the rows out of the output, once for all bodies; each body's are a view."""
-        output, epoch = self._output, self._epoch
+        epoch = self._epoch
+        requests, spans = self._copied()
+        for number in np.flatnonzero(done):
+            first, pair, span, span_pair, rows, pairs, span_rows, span_pairs = places[number, 3:].tolist()
+            walked = []
+            if rows:
+                walked.append(slice_of("requests", epoch, requests, first, rows, pair, pairs))
+            if span_rows:
+                walked.append(slice_of("spans", epoch, spans, span, span_rows, span_pair, span_pairs))
+            decoded[number] = Decoded(accepted_count=rows + span_rows, walked=tuple(walked))
+
+    def _copied(self) -> tuple[list[Any], list[Any]]:
+        """Copy the rows of requests and of spans out of the output: cells, ids and pairs."""
+        output = self._output
         rows, pairs, span_rows, span_pairs = output.filled.tolist()
         requests = [
             output.request_cells[:rows].copy(),
@@ -88,14 +125,7 @@ class TraceWalker:
             output.span_ids[:span_rows].copy(),
             output.span_pairs[:span_pairs].copy(),
         ]
-        for number in np.flatnonzero(done):
-            first, pair, span, span_pair, rows, pairs, span_rows, span_pairs = places[number, 3:].tolist()
-            walked = []
-            if rows:
-                walked.append(slice_of("requests", epoch, requests, first, rows, pair, pairs))
-            if span_rows:
-                walked.append(slice_of("spans", epoch, spans, span, span_rows, span_pair, span_pairs))
-            decoded[number] = Decoded(accepted_count=rows + span_rows, walked=tuple(walked))
+        return requests, spans
 
 
 def slice_of(

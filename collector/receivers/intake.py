@@ -116,6 +116,7 @@ class Intake:
         self._jobs: list[Job] = []
         """Traces that came in this turn of the event loop."""
         self._metrics = metrics
+        self._accepted_traces = metrics.child("fleetmeter_accepted_items", kind="traces")
         self.room = Room(max(in_flight_bytes, 2 * max_body_bytes))
         self._clock = clock
 
@@ -181,7 +182,9 @@ class Intake:
 
         def counted(answer: Decoded | CollectorError) -> None:
             if isinstance(answer, Decoded):
-                self._count("traces", answer)
+                self._accepted_traces.inc(answer.accepted_count)
+                if answer.rejected:
+                    self._metrics.count("fleetmeter_rejected_items", len(answer.rejected), kind="traces")
             told(answer)
 
         self._put_traces(self._record("traces", encoding, body), counted)

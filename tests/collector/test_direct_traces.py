@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import hashlib
 import socket
+import time
 from functools import partial
 
 import pytest
@@ -105,6 +106,32 @@ def test_both_ways_give_the_same_answer(connect, case):
     assert answers[0] == answers[1]
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_a_request_whose_head_is_known_gets_the_same_answer(connect, case):
+    body, headers = CASES[case]
+    content, read = request(body, GOOD | headers), None
+    answers = []
+    for _ in range(4):
+        if read is None or answers[-1][1].get(b"connection") == b"close":
+            connection = connect()
+            read = connection.makefile("rb")
+        connection.sendall(content)
+        answers.append(answer(read))
+    assert answers[1:] == answers[:1] * 3
+
+
+def test_a_known_head_with_more_or_less_behind_it_goes_to_the_parser(connect):
+    connection = connect()
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    read, one = connection.makefile("rb"), request(SPANS, GOOD)
+    for pieces in ([one], [one], [one + one], [one[:-5], one[-5:]], [one[:30], one[30:]], [one, one], [one]):
+        for piece in pieces:
+            connection.sendall(piece)
+            time.sleep(0.02)
+        for _ in range(b"".join(pieces).count(b"POST ")):
+            assert answer(read)[0] == b"HTTP/1.1 200 OK\r\n"
+
+
 def test_a_body_that_is_too_large_is_refused_before_it_is_sent(connect):
     connection = connect()
     head = request(b"", GOOD | {"content-length": str(2**40)}).replace(b"content-length: 0\r\n", b"")
@@ -144,7 +171,9 @@ def test_the_connection_ends_where_the_client_wants_it_to(connect):
 class Serving:
     """A whole way from a connection to the tables in this process, which counts what goes over ASGI."""
 
-    def __init__(self, data_dir):
+    def __init__(self, data_dir, tokens):
+        self.tokens = tokens
+        self.heads_parsed = 0
         self.pipeline = Pipeline(CollectorConfig(data_dir=data_dir, trace_decoder="reference"), print)
         self.over_asgi = 0
 
@@ -152,7 +181,7 @@ class Serving:
         pipeline = self.pipeline
         pipeline.start()
         self.intake = Intake(pipeline.spool, None, pipeline.traces, pipeline.metrics, max_body_bytes=2**20)
-        otlp = OtlpHttp(self.intake, Tokens(None), pipeline.metrics, not_found)
+        otlp = OtlpHttp(self.intake, self.tokens, pipeline.metrics, not_found)
 
         async def counted(scope, receive, send):
             self.over_asgi += 1
@@ -160,7 +189,15 @@ class Serving:
 
         self.stack = contextlib.AsyncExitStack()
         listener = self.stack.enter_context(listening("127.0.0.1", 0, "otlp_http_port"))
-        self.server = http_server(counted, protocol=partial(TracesProtocol, DirectTraces(otlp)))
+        self.direct = DirectTraces(otlp)
+        begin = self.direct.begin
+
+        def begun(*head):
+            self.heads_parsed += 1
+            return begin(*head)
+
+        self.direct.begin = begun
+        self.server = http_server(counted, protocol=partial(TracesProtocol, self.direct))
         self.running = asyncio.create_task(self.server.serve(sockets=[listener]))
         self.address = listener.getsockname()
         while not self.server.started:
@@ -185,9 +222,9 @@ class Serving:
             await asyncio.sleep(0.005)
 
 
-def under_a_server(data_dir, story):
+def under_a_server(data_dir, story, tokens=None):
     async def run():
-        async with asyncio.timeout(60), Serving(data_dir) as server:
+        async with asyncio.timeout(60), Serving(data_dir, tokens or Tokens(None)) as server:
             await story(server)
 
     asyncio.run(run())
@@ -209,6 +246,38 @@ def test_plain_requests_skip_the_framework_and_odd_ones_do_not(data_dir):
             assert server.over_asgi == over_asgi
 
     under_a_server(data_dir, story)
+
+
+def test_a_head_is_parsed_once_and_its_token_is_looked_at_every_time(data_dir, tmp_path):
+    file = tmp_path / "tokens.yaml"
+
+    def let_in(*names):
+        tokens = [{"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest()} for name in names]
+        file.write_text(yaml.safe_dump({"tokens": tokens}))
+
+    let_in("writer")
+    clock = [0.0]
+
+    async def story(server):
+        reader, writer = await asyncio.open_connection(*server.address)
+
+        async def ask(body):
+            writer.write(request(body, GOOD))
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+            return int(head.split()[1])
+
+        assert [await ask(SPANS) for _ in range(3)] == [200] * 3
+        assert (len(server.direct._known), server.heads_parsed) == (1, 1)
+        assert [await ask(PARTLY) for _ in range(2)] == [200] * 2
+        assert (len(server.direct._known), server.heads_parsed) == (2, 2)
+        let_in("somebody else")
+        clock[0] += 10.0
+        assert await ask(SPANS) == 401
+        assert server.over_asgi == 1
+        writer.close()
+
+    under_a_server(data_dir, story, Tokens(file, clock=lambda: clock[0]))
 
 
 def test_what_a_client_leaves_behind_gives_its_room_back(data_dir):

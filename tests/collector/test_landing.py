@@ -1,6 +1,7 @@
 """The landing: from durable records to rows, when memory is short, when the database refuses, when letters pile up."""
 
 import contextlib
+import gzip
 import json
 from concurrent.futures import Future
 
@@ -91,6 +92,28 @@ def test_a_record_that_the_database_refuses_is_a_dead_letter_and_the_rest_lands(
         refused.result(0)
     (file,) = (tmp_path / "dead_letters").glob("*.jsonl")
     assert "refused by the database" in json.loads(file.read_text())["reason"]
+
+
+def test_of_a_record_of_many_spans_only_those_that_the_database_refuses_are_lost(tmp_path, monkeypatch):
+    def refusing(store, batch, progress=None):
+        if any("bad" in str(rows["name"].to_pylist()) for table, rows in batch if table == "spans"):
+            raise PermanentError("it does not like the name")
+        return land_conformed(store, batch, progress)
+
+    land_conformed = FileStore.land_conformed
+    monkeypatch.setattr(FileStore, "land_conformed", refusing)
+    names = {number: "bad" if number in (3, 4, 17) else "good" for number in range(1, 20)}
+    body = b"".join(traces_body(span_message(number, name=name)) for number, name in names.items())
+    record = Record("traces", "gzip", 1_790_000_100_000_000, {}, gzip.compress(body))
+    with landing_in(tmp_path) as (spool, landing, store):
+        spool.append(traces(100)).result(10)
+        end = spool.append(record).result(10)
+        run(spool, landing)
+        assert store.query("SELECT count(*) AS n FROM spans").to_pylist() == [{"n": 17}]
+        assert store.progress() == end
+    (file,) = (tmp_path / "dead_letters").glob("*.jsonl")
+    letters = [json.loads(line) for line in file.read_text().splitlines()]
+    assert ["does not like the name" in letter["reason"] for letter in letters] == [True] * 3
 
 
 def test_dead_letters_are_bounded_and_the_oldest_go_first(tmp_path):

@@ -1,5 +1,6 @@
 """The compiled walker gives the reference decoder's rows for any bytes, or leaves them to it."""
 
+import gzip
 import random
 
 import pytest
@@ -14,7 +15,7 @@ from collector.errors import PermanentError
 from collector.self_metrics import SelfMetrics
 from collector.spool_records import Record
 from collector.testing import key_values, span_message, traces_body
-from collector.trace_decoding import TraceDecoder
+from collector.trace_decoding import TOGETHER_BODY_BYTES, TOGETHER_BYTES, TraceDecoder
 from collector.trace_walker import TraceWalker
 from collector.walker import known, tables
 from engine_exporter import semconv
@@ -133,6 +134,73 @@ def test_bodies_of_one_walk_stay_apart(walker):
     assert [one is None for one in walked] == [False, False, True, False, False]
     rows = [merged_tables([one])["requests"].to_pylist()[0]["span_id"] for one in walked if one is not None]
     assert rows == [f"{number:016x}" for number in (1, 2, 4, 5)]
+
+
+def test_bodies_that_are_decoded_together_give_the_rows_of_each_alone(walker):
+    bodies = [some_body(random.Random(seed)) for seed in range(300)]
+    received = [(body, RECEIVED_US + at) for at, body in enumerate(bodies)]
+    alone = walker.decode(received)
+    together, counts = walker.decode_together(received)
+    assert counts == [-1 if one is None else one.accepted_count for one in alone]
+    assert (
+        min(counts) == -1 and max(counts) > 0 and together.accepted_count == sum(count for count in counts if count > 0)
+    )
+    assert merged_tables([together]) == merged_tables([one for one in alone if one is not None])
+
+
+def test_bodies_of_several_epochs_are_decoded_together():
+    small = tuple(min(limit, 300) if number in (2, 4) else limit for number, limit in enumerate(tables.LIMITS))
+    spans = [span_message(number, {**OK, "infer.team": f"team {number}", "x": number / 7}) for number in range(1, 1500)]
+    bodies = [(traces_body(*spans[at : at + 50]), RECEIVED_US) for at in range(0, len(spans), 50)]
+    together, counts = TraceWalker(small).decode_together(bodies)
+    assert (len(counts), sum(counts)) == (30, 1499) and len(together.walked) > 3, "one part an epoch"
+    expected = merged_tables([decode_traces(body, at) for body, at in bodies])["requests"]
+    found = merged_tables([together])["requests"].select(expected.column_names)
+    by_id = [("span_id", "ascending")]
+    assert found.sort_by(by_id).to_pylist() == expected.sort_by(by_id).to_pylist()
+
+
+def small_record(body, at=0, encoding="identity"):
+    return Record("traces", encoding, RECEIVED_US + at, {}, body)
+
+
+def test_small_bodies_become_one_record_and_odd_ones_stay_their_own(walker):
+    good = [traces_body(span_message(number, OK), resource=RESOURCE) for number in range(1, 6)]
+    partly = traces_body(span_message(50, OK), span_message(51, trace_id=b"short"))
+    large = traces_body(*(span_message(number, OK) for number in range(100, 400)))
+    assert len(large) > TOGETHER_BODY_BYTES
+    bodies = [good[0], b"garbage", gzip.compress(good[1]), partly, b"", large, good[2], good[3], good[4]]
+    encodings = ["gzip" if body[:2] == b"\x1f\x8b" else "identity" for body in bodies]
+    records = [small_record(body, at, encodings[at]) for at, body in enumerate(bodies)]
+    metrics = SelfMetrics()
+    kept, rest = TraceDecoder(metrics, 10**6, walker).decode_for_spool(records)
+    assert [number for number, _ in rest] == [1, 4]
+    assert isinstance(rest[0][1], PermanentError) and rest[1][1].accepted_count == 0
+    together, *alone = kept
+    assert [number for number, _ in together.answers] == [0, 2, 6, 7, 8]
+    assert all(answer.accepted_count == 1 and not answer.rejected for _, answer in together.answers)
+    assert together.record == small_record(b"".join(good))
+    (again,) = TraceDecoder(metrics, 10**6).decode([together.record])
+    assert plain_rows(again) == plain_rows(together.rows), "read again from the spool, they are the same rows"
+    assert [[number for number, _ in one.answers] for one in alone] == [[3], [5]]
+    assert [len(one.rows.rejected) for one in alone] == [1, 0]
+    assert b'fleetmeter_decoded_bodies_total{decoder="walker"} 7.0' in metrics.exposition()
+
+
+def plain_rows(decoded):
+    return {name: rows.select(sorted(rows.column_names)).to_pylist() for name, rows in merged_tables([decoded]).items()}
+
+
+@pytest.mark.parametrize("limit", [2**20, 2000])
+def test_a_record_of_small_bodies_is_never_larger_than_one_body_may_be(walker, limit):
+    bodies = [traces_body(span_message(number, OK), resource=RESOURCE) for number in range(1, 2000)]
+    decoder = TraceDecoder(SelfMetrics(), limit, walker)
+    kept, rest = decoder.decode_for_spool([small_record(body) for body in bodies])
+    assert not rest and sum(len(one.answers) for one in kept) == 1999 and len(kept) > 1
+    assert max(sum(len(bodies[number]) for number, _ in one.answers) for one in kept) <= min(limit, TOGETHER_BYTES)
+    assert [answer.accepted_count for answer in decoder.decode([one.record for one in kept])] == [
+        len(one.answers) for one in kept
+    ]
 
 
 def test_full_tables_begin_anew_and_rows_of_several_epochs_land_together():
