@@ -31,7 +31,8 @@ from collector.listeners import (
 )
 from collector.log_lines import start_logging
 from collector.pipeline import Pipeline
-from collector.receivers.direct_traces import DirectTraces, TracesProtocol
+from collector.receivers.direct_bodies import DirectBodies, DirectProtocol
+from collector.receivers.http_messages import App
 from collector.receivers.intake import Intake
 from collector.receivers.otlp_grpc import OtlpGrpc
 from collector.receivers.otlp_http import OtlpHttp
@@ -113,12 +114,13 @@ class Collector:
     ) -> None:
         config, metrics = self.config, pipeline.metrics
         with (
-            working_threads(config) as (decoders, queries),
+            working_threads(config) as (points, decoders, queries),
             answering(pipeline, config) as door,
             auditing(config, metrics) as audit,
         ):
             intake = Intake(
                 pipeline.spool,
+                points,
                 decoders,
                 pipeline.traces,
                 metrics,
@@ -136,9 +138,12 @@ class Collector:
                 lambda: self._not_ready(pipeline),
                 lambda: new_backup(pipeline.store, config),
             )
-            otlp = partial(OtlpHttp, intake, tokens, metrics)
-            api_server = traces_server(otlp(RemoteWrite(intake, tokens, metrics, build_api(api))), tls)
-            otlp_server = traces_server(otlp(not_found), tls)
+            remote_write = RemoteWrite(intake, tokens, metrics, build_api(api))
+            at_api = OtlpHttp(intake, tokens, metrics, remote_write)
+            at_otlp = OtlpHttp(intake, tokens, metrics, not_found)
+            direct = partial(DirectBodies, intake=intake, tokens=tokens, metrics=metrics)
+            api_server = bodies_server(at_api, direct({**at_api.routes(), **remote_write.routes()}), tls)
+            otlp_server = bodies_server(at_otlp, direct(at_otlp.routes()), tls)
             grpc_server = OtlpGrpc(intake, tokens, metrics, tls)
             try:
                 grpc_port = await grpc_server.start(f"{bracketed(config.host)}:{config.otlp_grpc_port}")
@@ -183,9 +188,9 @@ class Collector:
             log.warning("tokens_in_the_clear", extra={"host": config.host, "fix": "set collector.tls_cert_file"})
 
 
-def traces_server(app: OtlpHttp, tls: Tls | None) -> QuietServer:
-    """Build an HTTP server whose connections take plain POSTs of traces themselves."""
-    return http_server(app, tls, protocol=partial(TracesProtocol, DirectTraces(app)))
+def bodies_server(app: App, direct: DirectBodies, tls: Tls | None) -> QuietServer:
+    """Build an HTTP server whose connections take plain POSTs of telemetry themselves."""
+    return http_server(app, tls, protocol=partial(DirectProtocol, direct))
 
 
 def event_loop() -> asyncio.AbstractEventLoop:
@@ -198,13 +203,14 @@ def event_loop() -> asyncio.AbstractEventLoop:
 
 
 @contextlib.contextmanager
-def working_threads(config: CollectorConfig) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]:
-    """Give the threads that decode bodies and those that run queries."""
+def working_threads(config: CollectorConfig) -> Iterator[tuple[ThreadPoolExecutor, ...]]:
+    """Give the thread that decodes bodies, those for large ones, and those that run queries."""
     with (
+        ThreadPoolExecutor(1, thread_name_prefix="points") as points,
         ThreadPoolExecutor(config.decode_threads, thread_name_prefix="decode") as decoders,
         ThreadPoolExecutor(config.query_concurrency, thread_name_prefix="query") as queries,
     ):
-        yield decoders, queries
+        yield points, decoders, queries
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol
@@ -217,6 +218,8 @@ class Job:
     record: Record
     told: Callable[[Answer], None]
     """Called from any thread with its rows, or with why there are none."""
+    landed: Future[int] | None = None
+    """Told how many rows were new, where somebody waits for that; not with traces."""
 
 
 @dataclass(slots=True)

@@ -213,7 +213,7 @@ def decoded_of(
         return None
     if some_empty:
         met = met[np.isin(met, slots)]
-    if np.isin(series.ids[left[left[:, 0] == HISTOGRAM, 1]], series.ids[met]).any():
+    if places and np.isin(series.ids[left[left[:, 0] == HISTOGRAM, 1]], series.ids[met]).any():
         return None  # a series of both kinds
     rest = RemoteRows(received_us)
     try:

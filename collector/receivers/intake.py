@@ -19,11 +19,13 @@ from collector.landing import Handed
 from collector.receivers.room import Hold, Room
 from collector.self_metrics import SelfMetrics
 from collector.spool import Spool, uncancellable_future
-from collector.spool_records import Record
+from collector.spool_records import Position, Record
 from collector.trace_decoding import STOPPING, Job, TraceDecoding
 
+LARGE_BYTES = 2**20
+"""Larger bodies than so much, as received, have other threads."""
 INLINE_BYTES = 4096
-"""Smaller bodies are decoded on the event loop: a change of thread costs more than they do."""
+"""Smaller bodies are read on the event loop: a change of thread costs more than they do."""
 INLINE_ENCODINGS = ("identity", "snappy")
 """Those in which a small body is not a large one that is packed: gzip may pack a thousandfold."""
 Made = TypeVar("Made")
@@ -84,12 +86,18 @@ def settle(waiting: asyncio.Future[Decoded], answer: Decoded | CollectorError) -
         waiting.set_result(answer)
 
 
+def tell_durable(job: Job, decoded: Decoded, answer: Position | RetryableError) -> None:
+    """Tell a sender that its body is durable, or is not."""
+    job.told(answer if isinstance(answer, RetryableError) else decoded)
+
+
 class Intake:
     """The way of every body.
 
     Args:
         spool: makes it durable.
-        executor: decodes larger bodies beside the event loop.
+        points: one thread that decodes what is not traces: the memory of series is one, and two would wait for it.
+        executor: threads for large bodies, so that nobody else waits for them.
         traces: decodes traces, many bodies at once.
         metrics: told what came.
         max_body_bytes: the largest body after decompression.
@@ -100,6 +108,7 @@ class Intake:
     def __init__(
         self,
         spool: Spool,
+        points: Executor,
         executor: Executor,
         traces: TraceDecoding,
         metrics: SelfMetrics,
@@ -110,13 +119,14 @@ class Intake:
     ) -> None:
         self.max_body_bytes = max_body_bytes
         self._spool = spool
+        self._points = points
         self._executor = executor
         self._traces = traces
         self._answers: Answers | None = None
         self._jobs: list[Job] = []
-        """Traces that came in this turn of the event loop."""
+        """What came in this turn of the event loop."""
         self._metrics = metrics
-        self._accepted_traces = metrics.child("fleetmeter_accepted_items", kind="traces")
+        self._accepted: dict[str, Any] = {}
         self.room = Room(max(in_flight_bytes, 2 * max_body_bytes))
         self._clock = clock
 
@@ -145,36 +155,31 @@ class Intake:
             RetryableError: the spool is full, the disk failed or the collector is stopping; nothing was kept.
         """
         record = self._record(kind, encoding, body, meta)
-        landed: Future[int] | None = None
+        landed: Future[int] | None = uncancellable_future() if wait_for_landing else None
         with Hold(self.room) as hold:
             if not held:
                 hold.take(len(body))
-            if kind == "traces":
-                waiting: asyncio.Future[Decoded] = asyncio.get_running_loop().create_future()
-                self._put_traces(record, partial(settle, waiting))
-                decoded = await waiting
-            else:
-                decoded, record = await self._decode(record)
-                if wait_for_landing and decoded.rows_count:
-                    landed = uncancellable_future()
-                if decoded.rows_count or decoded.rejected:
-                    await asyncio.wrap_future(self._spool.append(record, Handed(decoded, landed)))
+            waiting: asyncio.Future[Decoded] = asyncio.get_running_loop().create_future()
+            self._put(record, partial(settle, waiting), landed)
+            decoded = await waiting
         self._count(kind, decoded)
-        landed_count: int | None = 0 if wait_for_landing else None
+        landed_count: int | None = None
         if landed is not None:
-            landed_count = await asyncio.wrap_future(landed)
+            landed_count = await asyncio.wrap_future(landed) if decoded.rows_count else 0
         return Accepted(decoded.accepted_count, len(decoded.rejected), decoded.message, landed_count, decoded.written)
 
     def _record(self, kind: str, encoding: str, body: bytes, meta: Mapping[str, Any] | None = None) -> Record:
         return Record(kind, encoding, int(self._clock() * 1e6), dict(meta) if meta else {}, body)
 
     def _count(self, kind: str, decoded: Decoded) -> None:
-        self._metrics.count("fleetmeter_accepted_items", decoded.accepted_count, kind=kind)
+        if (accepted := self._accepted.get(kind)) is None:
+            accepted = self._accepted[kind] = self._metrics.child("fleetmeter_accepted_items", kind=kind)
+        accepted.inc(decoded.accepted_count)
         if decoded.rejected:
             self._metrics.count("fleetmeter_rejected_items", len(decoded.rejected), kind=kind)
 
-    def put_traces(self, body: bytes, encoding: str, told: Told) -> None:
-        """Take one body of traces from the event loop; `told` is called there once it is durable, or is refused.
+    def put(self, kind: str, body: bytes, encoding: str, meta: Mapping[str, Any], told: Told) -> None:
+        """Take one body from the event loop; `told` is called there once it is durable, or is refused.
 
         Raises:
             RetryableError: the collector is stopping; `told` is not called.
@@ -182,33 +187,51 @@ class Intake:
 
         def counted(answer: Decoded | CollectorError) -> None:
             if isinstance(answer, Decoded):
-                self._accepted_traces.inc(answer.accepted_count)
-                if answer.rejected:
-                    self._metrics.count("fleetmeter_rejected_items", len(answer.rejected), kind="traces")
+                self._count(kind, answer)
             told(answer)
 
-        self._put_traces(self._record("traces", encoding, body), counted)
+        self._put(self._record(kind, encoding, body, meta), counted)
 
-    def _put_traces(self, record: Record, told: Told) -> None:
-        """Decode traces and make them durable: from thread to thread, without coming back here in between."""
+    def _put(self, record: Record, told: Told, landed: Future[int] | None = None) -> None:
+        """Decode a body and make it durable: from thread to thread, without coming back here in between."""
         if self._traces.closed:
             raise RetryableError(STOPPING)
         if self._answers is None:
             self._answers = Answers(asyncio.get_running_loop())
         if not self._jobs:
             asyncio.get_running_loop().call_soon(self._hand_over)
-        self._jobs.append(Job(record, partial(self._answers.tell, told)))
+        self._jobs.append(Job(record, partial(self._answers.tell, told), landed))
 
     def _hand_over(self) -> None:
         """Hand on what came in one turn of the loop together: each change of thread costs as much as a small body."""
         jobs, self._jobs = self._jobs, []
-        self._traces.put(jobs)
+        if traces := [job for job in jobs if job.record.kind == "traces"]:
+            self._traces.put(traces)
+        if usual := [job for job in jobs if job.record.kind != "traces" and len(job.record.body) <= LARGE_BYTES]:
+            self._points.submit(self._keep, usual)
+        for job in jobs:
+            if job.record.kind != "traces" and len(job.record.body) > LARGE_BYTES:
+                self._executor.submit(self._keep, [job])
 
-    async def _decode(self, record: Record) -> tuple[Decoded, Record]:
-        """The rows of a body, and how it is spooled."""
-        return await self.beside_the_loop(
-            record.body, record.encoding, lambda _: (decode_record_body(record, self.max_body_bytes), packed(record))
-        )
+    def _keep(self, jobs: list[Job]) -> None:
+        """Decode bodies and make them durable together; runs beside the event loop."""
+        kept = []
+        for job in jobs:
+            try:
+                decoded = decode_record_body(job.record, self.max_body_bytes)
+            except CollectorError as error:
+                job.told(error)
+                continue
+            except BaseException as error:
+                log.exception("body_not_decoded", extra={"kind": job.record.kind})
+                job.told(RetryableError(f"the body can't be decoded: {error!r}"))
+                continue
+            if decoded.rows_count or decoded.rejected:
+                kept.append((packed(job.record), Handed(decoded, job.landed), partial(tell_durable, job, decoded)))
+            else:
+                job.told(decoded)
+        if kept:
+            self._spool.put_all(kept)
 
     async def beside_the_loop(self, body: bytes, encoding: str, work: Callable[[bytes], Made]) -> Made:
         """Work on a body: in a thread where it may be large, so that nobody else waits for it."""

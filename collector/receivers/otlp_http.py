@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any
 
 from collector.bodies import decompressed
 from collector.content_encodings import ENCODINGS, OTHERS
+from collector.decoded import Decoded
 from collector.errors import CollectorError, PermanentError, RetryableError, TooLargeError
 from collector.quotas import QuotaError
 from collector.receivers.http_messages import (
+    Answer,
     App,
     Disconnected,
     Receive,
@@ -32,19 +34,12 @@ from collector.tokens import ForbiddenError, Tokens, UnknownTokenError
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 RETRY_AFTER = (b"retry-after", b"5")
 DOOR = "otlp_http"
+YES = Answer(200, b"", PROTOBUF.encode())
+"""A plain yes is an empty message."""
 
 
 class UnsupportedTypeError(PermanentError):
     """A content type that OTLP does not have."""
-
-
-class Answer(NamedTuple):
-    """One whole answer."""
-
-    status: int
-    body: bytes
-    content_type: bytes = PROTOBUF.encode()
-    headers: Sequence[tuple[bytes, bytes]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +101,10 @@ class OtlpHttp:
     def _plain(self, signal: Signal, encoding: str, body: bytes) -> bytes:
         return protobuf_of_json(signal, decompressed(body, encoding, self.intake.max_body_bytes))
 
+    def routes(self) -> dict[bytes, OtlpRoute]:
+        """Return the paths whose plain bodies connections may take themselves."""
+        return {f"/v1/{name}".encode(): OtlpRoute(self, signal) for name, signal in SIGNALS.items()}
+
     def refused(self, error: BaseException, as_json: bool = False) -> Answer:
         """Count a refusal, and return its answer; an error that is none of ours is a 500."""
         status = status_of(error) if isinstance(error, CollectorError) else 500
@@ -123,8 +122,39 @@ class OtlpHttp:
             headers.append((b"connection", b"close"))
         message = str(error) if isinstance(error, CollectorError) else "the collector failed; its log says how"
         return Answer(
-            status, encoded(failure(status, message), as_json), (JSON if as_json else PROTOBUF).encode(), headers
+            status, encoded(failure(status, message), as_json), (JSON if as_json else PROTOBUF).encode(), tuple(headers)
         )
+
+
+@dataclass(frozen=True, slots=True)
+class OtlpRoute:
+    """Plain protobuf of one signal, taken by connections themselves."""
+
+    otlp: OtlpHttp
+    signal: Signal
+    door: str = DOOR
+
+    @property
+    def kind(self) -> str:
+        """What its bodies are."""
+        return self.signal.kind
+
+    def plain(self, headers: dict[bytes, bytes]) -> tuple[str, Mapping[str, Any]] | None:
+        """Return the encoding of a body of protobuf; None for others."""
+        encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").lower()
+        if headers.get(b"content-type") != PROTOBUF.encode() or encoding not in ENCODINGS:
+            return None
+        return encoding, {}
+
+    def accepted(self, found: Decoded) -> Answer:
+        """Return the answer to a durable body, some of which may have become no row."""
+        if not found.rejected:
+            return YES
+        return Answer(200, encoded(success(self.signal, len(found.rejected), found.message)), PROTOBUF.encode())
+
+    def refused(self, error: BaseException) -> Answer:
+        """Count a refusal, and return its answer."""
+        return self.otlp.refused(error)
 
 
 class MethodError(PermanentError):

@@ -7,12 +7,16 @@ and a sender does not repeat what was answered so. What was kept stands in 2.0's
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from collector.decode_remote_write import FIRST, SECOND
+from collector.decoded import Decoded
 from collector.errors import CollectorError
 from collector.quotas import QuotaError
 from collector.receivers.http_messages import (
+    Answer,
     App,
     Disconnected,
     Receive,
@@ -33,7 +37,10 @@ DOOR = "remote_write"
 PROTOBUF = "application/x-protobuf"
 VERSIONS = {"prometheus.WriteRequest": FIRST, "io.prometheus.write.v2.Request": SECOND}
 RETRY_AFTER = (b"retry-after", b"5")
-WRITTEN = ("samples", "histograms", "exemplars")
+WRITTEN = {
+    part: f"x-prometheus-remote-write-{part}-written".encode() for part in ("samples", "histograms", "exemplars")
+}
+TEXT = b"text/plain; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +63,54 @@ class RemoteWrite:
         except Disconnected:
             return
         except CollectorError as error:
-            await self._refuse(send, error)
+            await self._send(send, self.refused(error))
             return
-        status = 400 if answer.rejected_count else 204
-        if status == 400:
-            self.metrics.count("fleetmeter_refused_bodies", door=DOOR, status="partial")
-        await send_answer(send, status, answer.message.encode(), b"text/plain; charset=utf-8", headers_for(answer))
+        await self._send(send, self._accepted(answer.rejected_count, answer.message, answer.written))
         self.metrics.observe("fleetmeter_ack_seconds", time.perf_counter() - started, door=DOOR)
+
+    def routes(self) -> dict[bytes, RemoteWrite]:
+        """Return the path whose plain bodies connections may take themselves."""
+        return {PATH.encode(): self}
+
+    @property
+    def kind(self) -> str:
+        """What its bodies are."""
+        return DOOR
+
+    @property
+    def door(self) -> str:
+        """The door's name, for metrics."""
+        return DOOR
+
+    def plain(self, headers: dict[bytes, bytes]) -> tuple[str, Mapping[str, Any]] | None:
+        """Return the encoding and the version of a body; None where the answer is an error."""
+        try:
+            version = version_of({name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()})
+        except UnsupportedTypeError:
+            return None
+        return "snappy", {"version": version}
+
+    def accepted(self, found: Decoded) -> Answer:
+        """Return the answer to a durable body, some of which may have become no row."""
+        return self._accepted(len(found.rejected), found.message, found.written)
+
+    def _accepted(self, rejected_count: int, message: str, written: Mapping[str, int]) -> Answer:
+        if rejected_count:
+            self.metrics.count("fleetmeter_refused_bodies", door=DOOR, status="partial")
+        return Answer(400 if rejected_count else 204, message.encode(), TEXT, headers_for(written))
+
+    def refused(self, error: BaseException) -> Answer:
+        """Count a refusal, and return its answer; an error that is none of ours is a 500."""
+        status = status_of(error) if isinstance(error, CollectorError) else 500
+        self.metrics.count("fleetmeter_refused_bodies", door=DOOR, status=str(status))
+        extra = {503: [RETRY_AFTER], 401: [(b"www-authenticate", b"Bearer")], 405: [(b"allow", b"POST")]}
+        if isinstance(error, QuotaError):
+            extra[429] = [(b"retry-after", str(error.retry_after_seconds).encode())]
+        message = str(error) if isinstance(error, CollectorError) else "the collector failed; its log says how"
+        return Answer(status, message.encode(), TEXT, (*extra.get(status, ()), *headers_for({})))
+
+    async def _send(self, send: Send, answer: Answer) -> None:
+        await send_answer(send, answer.status, answer.body, answer.content_type, answer.headers)
 
     async def _accept(self, scope: Scope, receive: Receive) -> Accepted:
         if scope["method"] != "POST":
@@ -76,15 +124,6 @@ class RemoteWrite:
             self.metrics.count("fleetmeter_received_bodies", door=DOOR)
             self.metrics.count("fleetmeter_received_bytes", len(body), door=DOOR)
             return await self.intake.accept(DOOR, body, encoding="snappy", meta={"version": version}, held=True)
-
-    async def _refuse(self, send: Send, error: CollectorError) -> None:
-        status = status_of(error)
-        self.metrics.count("fleetmeter_refused_bodies", door=DOOR, status=str(status))
-        extra = {503: [RETRY_AFTER], 401: [(b"www-authenticate", b"Bearer")], 405: [(b"allow", b"POST")]}
-        if isinstance(error, QuotaError):
-            extra[429] = [(b"retry-after", str(error.retry_after_seconds).encode())]
-        headers = [*extra.get(status, []), *headers_for(Accepted(0, 0, ""))]
-        await send_answer(send, status, str(error).encode(), b"text/plain; charset=utf-8", headers)
 
 
 def version_of(headers: dict[str, str]) -> str:
@@ -106,9 +145,6 @@ def version_of(headers: dict[str, str]) -> str:
     return VERSIONS[proto]
 
 
-def headers_for(answer: Accepted) -> list[tuple[bytes, bytes]]:
+def headers_for(written: Mapping[str, int]) -> tuple[tuple[bytes, bytes], ...]:
     """Return 2.0's headers that say what was kept."""
-    return [
-        (f"x-prometheus-remote-write-{part}-written".encode(), str(answer.written.get(part, 0)).encode())
-        for part in WRITTEN
-    ]
+    return tuple((name, b"%d" % written.get(part, 0)) for part, name in WRITTEN.items())

@@ -26,7 +26,7 @@ class Decoding:
 
 
 def intake_of(decoding) -> Intake:
-    return Intake(None, None, decoding, SelfMetrics(), max_body_bytes=2**20)
+    return Intake(None, None, None, decoding, SelfMetrics(), max_body_bytes=2**20)
 
 
 def test_bodies_of_one_turn_of_the_loop_are_decoded_together():
@@ -36,7 +36,7 @@ def test_bodies_of_one_turn_of_the_loop_are_decoded_together():
         intake = intake_of(decoding)
         for bodies in (3, 2):
             for _ in range(bodies):
-                intake.put_traces(b"", "identity", told.append)
+                intake.put("traces", b"", "identity", {}, told.append)
             await intake.accept("traces", b"")
 
     asyncio.run(send())
@@ -46,7 +46,7 @@ def test_bodies_of_one_turn_of_the_loop_are_decoded_together():
 
 def test_a_closed_decoder_takes_nothing():
     async def send() -> None:
-        intake_of(Decoding(closed=True)).put_traces(b"", "identity", lambda answer: None)
+        intake_of(Decoding(closed=True)).put("traces", b"", "identity", {}, lambda answer: None)
 
     with pytest.raises(RetryableError):
         asyncio.run(send())

@@ -1,4 +1,4 @@
-"""Traces that a connection takes itself are answered as those that go over ASGI, and nothing of HTTP is lost by it."""
+"""Bodies that a connection takes itself are answered as those that go over ASGI, and nothing of HTTP is lost by it."""
 
 import asyncio
 import contextlib
@@ -8,19 +8,23 @@ import socket
 import time
 from functools import partial
 
+import cramjam
 import pytest
 import yaml
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from collector.config import CollectorConfig
 from collector.listeners import http_server, listening, not_found
 from collector.pipeline import Pipeline
-from collector.receivers.direct_traces import DirectTraces, TracesProtocol
+from collector.receivers.direct_bodies import DirectBodies, DirectProtocol
 from collector.receivers.intake import Intake
 from collector.receivers.otlp_http import OtlpHttp
+from collector.remote_write_messages import WriteRequest
 from collector.testing import running_collector, span_message, traces_body
 from collector.tokens import Tokens
 
 PLAIN = "application/x-protobuf"
+NOW_MS = 1_790_000_000_000
 GOOD = {"content-type": PLAIN, "authorization": "Bearer writer"}
 
 
@@ -120,6 +124,72 @@ def test_a_request_whose_head_is_known_gets_the_same_answer(connect, case):
     assert answers[1:] == answers[:1] * 3
 
 
+FIRST = {"content-type": PLAIN, "content-encoding": "snappy", "authorization": "Bearer writer"}
+SECOND = FIRST | {"content-type": f"{PLAIN};proto=io.prometheus.write.v2.Request"}
+
+
+def write_body(*names):
+    message = WriteRequest()
+    for name in names:
+        one = message.timeseries.add()
+        for label in [("job", "j"), *([("__name__", name)] if name else [])]:
+            one.labels.add(name=label[0], value=label[1])
+        one.samples.add(value=1.0, timestamp=NOW_MS)
+    return bytes(cramjam.snappy.compress_raw(message.SerializeToString()))
+
+
+def metrics_body():
+    message = ExportMetricsServiceRequest()
+    metric = message.resource_metrics.add().scope_metrics.add().metrics.add(name="up")
+    metric.gauge.data_points.add(time_unix_nano=NOW_MS * 10**6, as_double=1.0)
+    return message.SerializeToString()
+
+
+OTHERS = {
+    "remote write": ("/api/v1/write", write_body("a", "b"), FIRST),
+    "remote write 2.0": ("/api/v1/write", bytes(cramjam.snappy.compress_raw(b"\x22\x00")), SECOND),
+    "remote write, taken in part": ("/api/v1/write", write_body("a", None), FIRST),
+    "no snappy": ("/api/v1/write", b"\xff" * 40, FIRST),
+    "no write request": ("/api/v1/write", bytes(cramjam.snappy.compress_raw(b"\xff" * 40)), FIRST),
+    "another encoding": ("/api/v1/write", write_body("a"), FIRST | {"content-encoding": "gzip"}),
+    "another version": ("/api/v1/write", write_body("a"), FIRST | {"content-type": f"{PLAIN};proto=v3"}),
+    "a reader": ("/api/v1/write", write_body("a"), FIRST | {"authorization": "Bearer looker"}),
+    "OTLP metrics": ("/v1/metrics", metrics_body(), GOOD),
+    "OTLP logs": ("/v1/logs", b"", GOOD),
+    "no logs": ("/v1/logs", b"\xff" * 40, GOOD),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_other_bodies_get_the_same_answer_on_both_ways_and_with_a_known_head(collector, case):
+    path, body, headers = OTHERS[case]
+    host, port = collector.api.removeprefix("http://").rsplit(":", 1)
+    answers = []
+    for chunked in (True, False):
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
+            read = connection.makefile("rb")
+            for _ in range(1 if chunked else 3):
+                connection.sendall(request(body, headers, chunked=chunked, path=path))
+                answers.append(answer(read))
+    assert answers[1:] == answers[:1] * 3
+
+
+@pytest.mark.parametrize("size", [1, 7, 500, 10**6])
+def test_a_known_head_may_come_before_its_body_and_the_next_one_with_it(connect, size):
+    connection = connect()
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    read, one, refused = connection.makefile("rb"), request(SPANS, GOOD), request(b"\xff", GOOD)
+    head = one.index(b"\r\n\r\n") + 4
+    for first in (one[:head], one[:head], one):
+        connection.sendall(first)
+        time.sleep(0.02)
+        rest = one[len(first) :] + refused + one
+        for at in range(0, len(rest), size):
+            connection.sendall(rest[at : at + size])
+        statuses = [int(answer(read)[0].split()[1]) for _ in range(3)]
+        assert statuses == [200, 400, 200]
+
+
 def test_a_known_head_with_more_or_less_behind_it_goes_to_the_parser(connect):
     connection = connect()
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -180,7 +250,7 @@ class Serving:
     async def __aenter__(self):
         pipeline = self.pipeline
         pipeline.start()
-        self.intake = Intake(pipeline.spool, None, pipeline.traces, pipeline.metrics, max_body_bytes=2**20)
+        self.intake = Intake(pipeline.spool, None, None, pipeline.traces, pipeline.metrics, max_body_bytes=2**20)
         otlp = OtlpHttp(self.intake, self.tokens, pipeline.metrics, not_found)
 
         async def counted(scope, receive, send):
@@ -189,7 +259,7 @@ class Serving:
 
         self.stack = contextlib.AsyncExitStack()
         listener = self.stack.enter_context(listening("127.0.0.1", 0, "otlp_http_port"))
-        self.direct = DirectTraces(otlp)
+        self.direct = DirectBodies(otlp.routes(), self.intake, self.tokens, pipeline.metrics)
         begin = self.direct.begin
 
         def begun(*head):
@@ -197,7 +267,7 @@ class Serving:
             return begin(*head)
 
         self.direct.begin = begun
-        self.server = http_server(counted, protocol=partial(TracesProtocol, self.direct))
+        self.server = http_server(counted, protocol=partial(DirectProtocol, self.direct))
         self.running = asyncio.create_task(self.server.serve(sockets=[listener]))
         self.address = listener.getsockname()
         while not self.server.started:
