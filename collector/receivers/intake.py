@@ -22,6 +22,7 @@ from collector.spool import Spool, uncancellable_future
 from collector.spool_records import Position, Record
 from collector.trace_decoding import STOPPING, Job, TraceDecoding
 
+POINTS = ("metrics", "remote_write", "scrape")
 LARGE_BYTES = 2**20
 """Larger bodies than so much, as received, have other threads."""
 INLINE_BYTES = 4096
@@ -86,6 +87,11 @@ def settle(waiting: asyncio.Future[Decoded], answer: Decoded | CollectorError) -
         waiting.set_result(answer)
 
 
+def is_usual(record: Record) -> bool:
+    """Tell whether a body is one of points that is decoded quickly."""
+    return record.kind in POINTS and len(record.body) <= LARGE_BYTES
+
+
 def tell_durable(job: Job, decoded: Decoded, answer: Position | RetryableError) -> None:
     """Tell a sender that its body is durable, or is not."""
     job.told(answer if isinstance(answer, RetryableError) else decoded)
@@ -96,8 +102,8 @@ class Intake:
 
     Args:
         spool: makes it durable.
-        points: one thread that decodes what is not traces: the memory of series is one, and two would wait for it.
-        executor: threads for large bodies, so that nobody else waits for them.
+        points: one thread that decodes points: what is known of series is behind one lock, and two would wait for it.
+        executor: threads for large bodies and other kinds, so that nobody else waits for them.
         traces: decodes traces, many bodies at once.
         metrics: told what came.
         max_body_bytes: the largest body after decompression.
@@ -207,14 +213,14 @@ class Intake:
         jobs, self._jobs = self._jobs, []
         if traces := [job for job in jobs if job.record.kind == "traces"]:
             self._traces.put(traces)
-        if usual := [job for job in jobs if job.record.kind != "traces" and len(job.record.body) <= LARGE_BYTES]:
-            self._points.submit(self._keep, usual)
+        if points := [job for job in jobs if is_usual(job.record)]:
+            self._points.submit(self._keep, points)
         for job in jobs:
-            if job.record.kind != "traces" and len(job.record.body) > LARGE_BYTES:
+            if job.record.kind != "traces" and not is_usual(job.record):
                 self._executor.submit(self._keep, [job])
 
     def _keep(self, jobs: list[Job]) -> None:
-        """Decode bodies and make them durable together; runs beside the event loop."""
+        """Decode bodies and make them durable together, beside the event loop."""
         kept = []
         for job in jobs:
             try:
