@@ -33,7 +33,7 @@ class BillSources:
     """The lines whose period touches the range."""
 
     def bill(self, start: datetime, end: datetime) -> Bill:
-        """Price the fleet between two moments; see `bill_of`. Up to its last midnight that is done once in a process."""
+        """Price the fleet between two moments; see `bill_of`. Days that are over are priced once in a process."""
         today = datetime.combine(end, time())
         if today <= start:
             return bill_of(self.intervals, self.rates, self.invoices, start, end)

@@ -256,7 +256,7 @@ def test_days_that_are_over_are_priced_once_and_as_the_whole_range_is(sources, s
 
 def test_the_days_that_are_over_are_priced_once():
     sources = BillSources((replica("once"),), (rate(100),), ())
-    found = [sources.bill(DAY, DAY + days * 24 * HOUR + HOUR) for days in (2, 2, 3)]
+    found = [sources.bill(DAY, DAY + hours * HOUR) for hours in (49, 50, 73)]
     assert found[0].hours[0] is found[1].hours[0]
     assert found[0].hours[0] is not found[2].hours[0], "another midnight"
     before = bill_of_days.cache_info().hits
