@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 from analytics.arrivals import OfClients, read_arrived, stretches_of
 from analytics.drift import DriftConfig, drift_scan
 from analytics.drift_windows import anchor_of
-from analytics.latency import latency_buckets
+from analytics.latency import engine_buckets, latency_buckets
 from analytics.slo import SloDefinition, slo_statuses
 from analytics.statements import ask
 from collector.client import FileClient
@@ -22,6 +22,7 @@ SLOS = [
     SloDefinition("fast", "ttft", None, None, 2.0, 0.9, 7, "fast"),
     SloDefinition("team", "e2e", "m", "x", 5.0, 0.9, 30, "team"),
 ]
+MINUTE = timedelta(minutes=1)
 BANDS = """
 SELECT count(*) FILTER (WHERE bad) AS bad, count(bad) AS events FROM (
     SELECT CASE $sli
@@ -135,6 +136,80 @@ def test_buckets_that_are_over_are_read_once_and_say_what_one_read_says(store, n
         whole = ask(store.client, "requests_latency_bucket", start=start, end=end, **chosen)
         assert_frame_equal(said, whole)
     assert client.fresh().count("requests_latency_bucket") == 3 + 3 + 2, "the ends, and what is new"
+
+
+SERIES = [
+    {"series_id": 1, "name": "infer.engine.kv_cache_usage_ratio", "kind": "gauge", "replica": "r"},
+    {"series_id": 2, "name": "infer.engine.requests_running", "kind": "gauge", "replica": "r"},
+    {"series_id": 3, "name": "infer.engine.preemptions", "kind": "counter", "replica": "r"},
+    {"series_id": 4, "name": "infer.engine.preemptions", "kind": "counter", "replica": "q"},
+    {"series_id": 5, "name": "up", "kind": "gauge", "replica": "q"},
+]
+OBSERVED = st.dictionaries(
+    st.tuples(st.integers(1, 5), st.integers(-30, 4500)),
+    st.one_of(st.integers(0, 9).map(float), st.just(float("nan"))),
+    min_size=1,
+    max_size=60,
+)
+
+
+def load_said_whole(client, start, end, bucket_seconds):
+    chosen = {"bucket_seconds": bucket_seconds, "model": None, "with_preemptions": True}
+    return ask(client, "engine_load_bucket", start=start, end=end, **chosen)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    batches=st.lists(OBSERVED, min_size=1, max_size=3),
+    step=st.integers(0, 300),
+    bucket_seconds=st.sampled_from([600, 3600, 5400, 14_400]),
+)
+def test_load_over_days_is_that_of_the_points_whatever_comes_late(
+    tmp_path_factory, store_of, batches, step, bucket_seconds
+):
+    """Of minutes before `now`; sparse enough that a counter's next point is often hours away."""
+    now = datetime(2026, 11, 10, 12)
+    with closing(FileClient(tmp_path_factory.mktemp("load") / "fleet.duckdb", write=True)) as client:
+        store = store_of(client)
+        store.rows("metric_series", *SERIES)
+        for batch in batches:
+            points = (
+                {"series_id": n, "observed_at": now - minutes * MINUTE, "value": v} for (n, minutes), v in batch.items()
+            )
+            store.rows("metric_points", *points)
+            samples = {"gpu_uuid": "g", "power_watts": 1.0, "sm_active_ratio": 0.5}
+            store.rows("gpu_samples", *({"sampled_at": now - minutes * MINUTE, **samples} for _, minutes in batch))
+            for moment in (now, now + step * MINUTE, now):
+                window = (moment - timedelta(days=3, minutes=17), moment + 3 * MINUTE)
+                said = engine_buckets(client, *window, bucket_seconds=bucket_seconds)
+                assert_frame_equal(said, load_said_whole(client, *window, bucket_seconds), check_exact=False)
+
+
+def test_load_that_is_over_is_read_once_and_again_where_points_come_late(store, now):
+    client = Counted(store.client)
+    store.rows("metric_series", *SERIES)
+    window = (now - timedelta(days=3), now)
+
+    def land(*minutes, series=3):
+        told = ({"series_id": series, "observed_at": now - ago * MINUTE, "value": 5000.0 - ago} for ago in minutes)
+        store.rows("metric_points", *told)
+
+    def read():
+        said = engine_buckets(client, *window, bucket_seconds=3600)
+        assert_frame_equal(said, load_said_whole(store.client, *window, 3600))
+        return client.fresh().count("engine_load_bucket")
+
+    land(*range(1, 4000, 7))
+    assert (read(), read()) == (1, 0)
+    land(2000, series=1)
+    assert (read(), read()) == (1, 0)
+    land(3000, series=9)
+    assert (read(), read()) == (1, 0)
+    store.rows("metric_series", {**SERIES[0], "series_id": 9, "replica": "late"})
+    assert (read(), read()) == (1, 0), "a series that lands after its points"
+    engine_buckets(client, now - timedelta(days=1), now, bucket_seconds=3600)
+    engine_buckets(client, *window, bucket_seconds=3600, model="m")
+    assert client.fresh() == ["engine_load_bucket"] * 2, "short windows, and one model, are read whole"
 
 
 QUICK = DriftConfig(window_hours=2, min_count=50, history_days=4)
