@@ -43,12 +43,12 @@ def read_arrived(client: Client, start: datetime, end: datetime) -> dict[datetim
     return {hour_at: Arrived(*rest) for hour_at, *rest in rows}
 
 
-def marks_of(arrived: Mapping[datetime, Arrived], start: datetime, end: datetime) -> Marks:
-    """Return the marks of the hours that a range of arrivals touches; empty where it has no request."""
+def marks_of(hours: Mapping[datetime, Sequence[Any]], start: datetime, end: datetime) -> Marks:
+    """Return the marks of the hours that a range touches: the first two of what is told of each; empty without any."""
     hour_at, found = start.replace(minute=0, second=0, microsecond=0), []
     while hour_at < end:
-        if (hour := arrived.get(hour_at)) is not None:
-            found.append((hour_at, hour.requests_count, hour.received_sum))
+        if (told := hours.get(hour_at)) is not None:
+            found.append((hour_at, told[0], told[1]))
         hour_at += HOUR
     return tuple(found)
 

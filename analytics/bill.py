@@ -12,7 +12,7 @@ is running counts whole.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -202,11 +202,7 @@ def bill_of(
                 units[hour, replica] = units.get((hour, replica), 0) + amount
                 billed[hour, replica].append((begins, ends))
                 model_at.setdefault((hour, replica), model)
-    if len(currencies) > 1:
-        raise CurrencyError(
-            f"the bill mixes {', '.join(sorted(currencies))}; amounts are not converted: "
-            "give rates and invoices of one currency"
-        )
+    currency = the_one_of(currencies)
     moments = {hour: EPOCH + hour * MICROSECOND for hour in {hour for hour, _ in units}}
     hours = tuple(
         BillHour(
@@ -218,7 +214,35 @@ def bill_of(
         )
         for hour, replica in sorted(units)
     )
-    return Bill(next(iter(currencies), "USD"), hours, merged(unpriced))
+    return Bill(currency, hours, merged(unpriced))
+
+
+def joined(earlier: Bill, later: Bill) -> Bill:
+    """Return the bill of two ranges out of the same sources, of which one begins, at a full hour, where the other ends.
+
+    Raises:
+        CurrencyError: what applies in them is in several currencies.
+    """
+    billed = {bill.currency for bill in (earlier, later) if bill.hours}
+    return Bill(
+        the_one_of(billed or {earlier.currency}),
+        earlier.hours + later.hours,
+        merged(earlier.unpriced + later.unpriced),
+    )
+
+
+def the_one_of(currencies: Collection[str]) -> str:
+    """Return the currency of a bill; USD where it has none.
+
+    Raises:
+        CurrencyError: there are several.
+    """
+    if len(currencies) > 1:
+        raise CurrencyError(
+            f"the bill mixes {', '.join(sorted(currencies))}; amounts are not converted: "
+            "give rates and invoices of one currency"
+        )
+    return next(iter(currencies), "USD")
 
 
 def microseconds(moment: datetime) -> int:

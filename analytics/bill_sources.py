@@ -7,14 +7,18 @@ were there at that time (docs/cost.md); None is now.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, time
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from analytics.bill import Bill, InvoiceLine, Rate, ReplicaInterval, bill_of, clipped, disjoint
+from analytics.bill import Bill, InvoiceLine, Rate, ReplicaInterval, bill_of, clipped, disjoint, joined
 from analytics.statements import ask
 
 if TYPE_CHECKING:
     from collector.client import Client
+
+BILLS_KEPT = 4
+"""Bills of days that are over; one of a month of 200 replicas takes some 25 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +33,17 @@ class BillSources:
     """The lines whose period touches the range."""
 
     def bill(self, start: datetime, end: datetime) -> Bill:
-        """Price the fleet between two moments; see `bill_of`."""
-        return bill_of(self.intervals, self.rates, self.invoices, start, end)
+        """Price the fleet between two moments; see `bill_of`. Days that are over are priced once in a process."""
+        today = datetime.combine(end, time())
+        if today <= start:
+            return bill_of(self.intervals, self.rates, self.invoices, start, end)
+        return joined(bill_of_days(self, start, today), bill_of(self.intervals, self.rates, self.invoices, today, end))
+
+
+@lru_cache(BILLS_KEPT)
+def bill_of_days(sources: BillSources, start: datetime, end: datetime) -> Bill:
+    """Return the bill of days that are over: it follows from its sources alone."""
+    return bill_of(sources.intervals, sources.rates, sources.invoices, start, end)
 
 
 def read_bill_sources(

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from analytics.budget_forecasts import weekday_profile
 from analytics.config import TokenWeights
 from analytics.errors import CurrencyError
-from analytics.ledger import CostReport
 from analytics.ledger_reading import standing_report
 from analytics.statements import ask
 
@@ -91,9 +90,10 @@ def budgets_used(
     if report.bill_units and (foreign := set(budgets["currency"]) - {report.currency}):
         raise CurrencyError(f"the bill is in {report.currency}, but there are budgets in {', '.join(sorted(foreign))}")
     remaining_days = max(0.0, (datetime.combine(following, time()) - until) / timedelta(days=1))
+    spent = report.entries.group_by("day", *SCOPE).agg(pl.col("amount_units").sum())
     rows = []
     for budget in budgets.to_dicts():
-        used, week = use_of(report, budget, first, following, today)
+        used, week = use_of(spent, budget, first, following, today)
         middle = (
             (forecaster or weekday_profile)(used or 0, week, remaining_days) if remaining_days else (used, used, used)
         )
@@ -104,22 +104,29 @@ def budgets_used(
 
 
 def use_of(
-    report: CostReport, budget: dict[str, Any], first: date, following: date, today: date
+    spent: pl.DataFrame, budget: dict[str, Any], first: date, following: date, today: date
 ) -> tuple[int | None, list[int]]:
     """Say what was used of a budget, newest day first.
+
+    Args:
+        spent: amount_units by day, team, app and model.
+        budget: its team, app and model; null is any.
+        first: first day of its month. UTC.
+        following: first day of the month after it. UTC.
+        today: the day that is running. UTC.
 
     Returns:
         What was used in its month (None: nothing is billed), and in each of the last full days billed without a gap.
     """
     import polars as pl
 
-    mine = report.entries.filter(pl.col(name) == budget[name] for name in SCOPE if budget[name] is not None)
-    spent = dict(mine.group_by("day").agg(pl.col("amount_units").sum()).iter_rows())
-    billed = set(report.entries["day"].to_list())
+    mine = spent.filter(pl.col(name) == budget[name] for name in SCOPE if budget[name] is not None)
+    by_day = dict(mine.group_by("day").agg(pl.col("amount_units").sum()).iter_rows())
+    billed = set(spent["day"].unique())
     in_month = [day for day in billed if first <= day < following]
     week = [today - timedelta(days=back) for back in range(1, FORECAST_DAYS + 1)]
-    used = sum(spent.get(day, 0) for day in in_month) if in_month else None
-    return used, [spent.get(day, 0) for day in takewhile(billed.__contains__, week)]
+    used = sum(by_day.get(day, 0) for day in in_month) if in_month else None
+    return used, [by_day.get(day, 0) for day in takewhile(billed.__contains__, week)]
 
 
 def findings(row: dict[str, Any]) -> list[str]:

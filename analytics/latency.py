@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
+from analytics.engine_buckets import read_engine_buckets
 from analytics.errors import AnalyticsError
 from analytics.latency_buckets import read_latency_buckets
 from analytics.statements import ask
@@ -125,7 +126,7 @@ def engine_buckets(
     """
     if bucket_seconds < 1:
         raise AnalyticsError(f"a bucket must last 1 s or more, not {bucket_seconds}")
-    return ask(client, "engine_load_bucket", start=start, end=end, bucket_seconds=bucket_seconds, model=model)
+    return read_engine_buckets(client, start, end, bucket_seconds, model)
 
 
 def requests_page(

@@ -1,6 +1,7 @@
 -- engine_load_bucket: one bucket of time; KV cache, batch and queue of the engines, activity and power of the GPUs
 -- Within a bucket each series is averaged first, then replicas are added (running, waiting, power) or compared (KV cache).
 -- Preemptions are the growth of each counter since its point before; a counter that fell was restarted and counts from 0.
+-- Without $with_preemptions they are null, and buckets of theirs alone are left out.
 -- Gauges and counters are read apart, and buckets are numbers until the end: two thirds of what one pass over both takes.
 WITH placed AS (
     SELECT replica, arg_max(model, valid_from) AS model
@@ -39,7 +40,8 @@ steps AS (
         lag(points.value) OVER (PARTITION BY points.series_id ORDER BY points.observed_at) AS value_before
     FROM metric_points AS points
     INNER JOIN series ON points.series_id = series.series_id AND series.name = 'infer.engine.preemptions'
-    WHERE points.observed_at >= $start::TIMESTAMP - INTERVAL 15 MINUTE
+    WHERE $with_preemptions::BOOLEAN
+        AND points.observed_at >= $start::TIMESTAMP - INTERVAL 15 MINUTE
         AND points.observed_at < $end::TIMESTAMP
         AND NOT isnan(points.value)
 ),

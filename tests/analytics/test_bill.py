@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analytics.bill import InvoiceLine, Rate, ReplicaInterval, bill_of
+from analytics.bill_sources import BillSources, bill_of_days
 from analytics.errors import CurrencyError
 
 DAY = datetime(2026, 11, 1)
@@ -194,3 +195,70 @@ def test_a_negative_number_of_gpus_is_missing_from_the_bill_and_no_credit():
     found = bill([replica(gpus=-2)], [rate()])
     assert found.units == 0
     assert "gpu_count is -2" in str(found.unpriced[0])
+
+
+QUARTERS = st.integers(0, 4 * 72)
+"""Moments of three days."""
+
+
+def at_quarter(number):
+    return DAY + number * HOUR / 4
+
+
+SPANS = st.tuples(QUARTERS, QUARTERS).map(sorted).filter(lambda span: span[0] < span[1])
+SOURCES = st.builds(
+    BillSources,
+    st.lists(
+        st.builds(
+            lambda name, span, is_open, gpu, gpus: replica(
+                name, at_quarter(span[0]), None if is_open else at_quarter(span[1]), gpu=gpu, gpus=gpus
+            ),
+            st.sampled_from("rq"), SPANS, st.booleans(), st.sampled_from(["H100", "L4", None]), st.integers(-1, 8),
+        ),
+        max_size=4,
+    ).map(tuple),
+    st.lists(
+        st.builds(
+            lambda units, span, gpu, currency, id: rate(
+                units, at_quarter(span[0]), at_quarter(span[1]), gpu=gpu, currency=currency, id=id
+            ),
+            st.integers(1, 10**9), SPANS, st.sampled_from(["H100", "L4"]), st.sampled_from(["USD"] * 4 + ["EUR"]),
+            st.sampled_from("abc"),
+        ),
+        max_size=4,
+    ).map(tuple),
+    st.lists(
+        st.builds(
+            lambda units, span, name, currency, covers: replace(
+                line(units, at_quarter(span[0]), at_quarter(span[1]), replica=name, currency=currency), covers=covers
+            ),
+            st.integers(-(10**6), 10**6), SPANS, st.sampled_from(["r", "ghost", None]),
+            st.sampled_from(["USD"] * 4 + ["EUR"]), st.booleans(),
+        ),
+        max_size=2,
+    ).map(tuple),
+)  # fmt: skip
+
+
+@given(SOURCES, SPANS, QUARTERS)
+def test_days_that_are_over_are_priced_once_and_as_the_whole_range_is(sources, span, later):
+    for start, end in (span, (span[0], max(later, span[0]))):
+        start, end = at_quarter(start), at_quarter(end)
+        try:
+            whole = bill_of(sources.intervals, sources.rates, sources.invoices, start, end)
+        except CurrencyError as mixed:
+            with pytest.raises(CurrencyError) as again:
+                sources.bill(start, end)
+            assert str(again.value) == str(mixed)
+            continue
+        assert sources.bill(start, end) == whole
+
+
+def test_the_days_that_are_over_are_priced_once():
+    sources = BillSources((replica("once"),), (rate(100),), ())
+    found = [sources.bill(DAY, DAY + hours * HOUR) for hours in (49, 50, 73)]
+    assert found[0].hours[0] is found[1].hours[0]
+    assert found[0].hours[0] is not found[2].hours[0], "another midnight"
+    before = bill_of_days.cache_info().hits
+    assert replace(sources, rates=(rate(101),)).bill(DAY, DAY + 73 * HOUR).units == 73 * 101
+    assert bill_of_days.cache_info().hits == before, "other prices"

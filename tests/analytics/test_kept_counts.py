@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 from analytics.arrivals import OfClients, read_arrived, stretches_of
 from analytics.drift import DriftConfig, drift_scan
 from analytics.drift_windows import anchor_of
-from analytics.latency import latency_buckets
+from analytics.latency import engine_buckets, latency_buckets
 from analytics.slo import SloDefinition, slo_statuses
 from analytics.statements import ask
 from collector.client import FileClient
@@ -22,6 +22,7 @@ SLOS = [
     SloDefinition("fast", "ttft", None, None, 2.0, 0.9, 7, "fast"),
     SloDefinition("team", "e2e", "m", "x", 5.0, 0.9, 30, "team"),
 ]
+MINUTE = timedelta(minutes=1)
 BANDS = """
 SELECT count(*) FILTER (WHERE bad) AS bad, count(bad) AS events FROM (
     SELECT CASE $sli
@@ -135,6 +136,73 @@ def test_buckets_that_are_over_are_read_once_and_say_what_one_read_says(store, n
         whole = ask(store.client, "requests_latency_bucket", start=start, end=end, **chosen)
         assert_frame_equal(said, whole)
     assert client.fresh().count("requests_latency_bucket") == 3 + 3 + 2, "the ends, and what is new"
+
+
+SERIES = [
+    {"series_id": 1, "name": "infer.engine.kv_cache_usage_ratio", "kind": "gauge", "replica": "r"},
+    {"series_id": 2, "name": "infer.engine.requests_running", "kind": "gauge", "replica": "r"},
+    {"series_id": 3, "name": "infer.engine.preemptions", "kind": "counter", "replica": "r"},
+    {"series_id": 4, "name": "infer.engine.preemptions", "kind": "counter", "replica": "q"},
+    {"series_id": 5, "name": "up", "kind": "gauge", "replica": "q"},
+]
+
+
+def load_said_whole(client, start, end, bucket_seconds):
+    chosen = {"bucket_seconds": bucket_seconds, "model": None, "with_preemptions": True}
+    return ask(client, "engine_load_bucket", start=start, end=end, **chosen)
+
+
+@pytest.mark.parametrize("bucket_seconds", [600, 3600, 5400, 14_400])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_load_over_days_is_that_of_the_points_whatever_comes_late(store, now, seed, bucket_seconds):
+    rng = np.random.default_rng(seed)
+    store.rows("metric_series", *SERIES)
+    for _ in range(3):
+        # Sparse, so that a counter's next point is often hours away.
+        keys = {
+            (int(n), int(ago)) for n, ago in zip(rng.integers(1, 6, 120), rng.integers(-30, 4500, 120), strict=True)
+        }
+        values = [float(value) if value < 9 else float("nan") for value in rng.integers(0, 10, len(keys))]
+        points = zip(sorted(keys), values, strict=True)
+        store.rows(
+            "metric_points",
+            *({"series_id": n, "observed_at": now - ago * MINUTE, "value": value} for (n, ago), value in points),
+        )
+        for minutes in (0, int(rng.integers(0, 300)), 0):
+            window = (now + (minutes - 4337) * MINUTE, now + (minutes + 3) * MINUTE)
+            said = engine_buckets(store.client, *window, bucket_seconds=bucket_seconds)
+            assert_frame_equal(said, load_said_whole(store.client, *window, bucket_seconds))
+        sampled = {"gpu_uuid": "g", "power_watts": 1.0, "sm_active_ratio": 0.5}
+        store.rows(
+            "gpu_samples", *({"sampled_at": now - int(ago) * MINUTE, **sampled} for ago in rng.integers(0, 4500, 9))
+        )
+
+
+def test_load_that_is_over_is_read_once_and_again_where_points_come_late(store, now):
+    client = Counted(store.client)
+    store.rows("metric_series", *SERIES)
+    window = (now - timedelta(days=3), now)
+
+    def land(*minutes, series=3):
+        told = ({"series_id": series, "observed_at": now - ago * MINUTE, "value": 5000.0 - ago} for ago in minutes)
+        store.rows("metric_points", *told)
+
+    def read():
+        said = engine_buckets(client, *window, bucket_seconds=3600)
+        assert_frame_equal(said, load_said_whole(store.client, *window, 3600))
+        return client.fresh().count("engine_load_bucket")
+
+    land(*range(1, 4000, 7))
+    assert (read(), read()) == (1, 0)
+    land(2000, series=1)
+    assert (read(), read()) == (1, 0)
+    land(3000, series=9)
+    assert (read(), read()) == (1, 0)
+    store.rows("metric_series", {**SERIES[0], "series_id": 9, "replica": "late"})
+    assert (read(), read()) == (1, 0), "a series that lands after its points"
+    engine_buckets(client, now - timedelta(days=1), now, bucket_seconds=3600)
+    engine_buckets(client, *window, bucket_seconds=3600, model="m")
+    assert client.fresh() == ["engine_load_bucket"] * 2, "short windows, and one model, are read whole"
 
 
 QUICK = DriftConfig(window_hours=2, min_count=50, history_days=4)
