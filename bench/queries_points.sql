@@ -2,7 +2,7 @@
 INSERT INTO metric_points (series_id, observed_at, value)
 SELECT
     metric_series.series_id,
-    TIMESTAMP '2026-10-01' + to_seconds(step * $step_seconds::BIGINT) AS observed_at,
+    TIMESTAMP '2026-10-01' + to_microseconds(step * $step_microseconds::BIGINT) AS observed_at,
     CASE metric_series.kind
         WHEN 'counter' THEN step * (1 + metric_series.series_id % 7)
         ELSE ((step * 7919 + metric_series.series_id * 104729) % 1000) / 1000.0

@@ -88,7 +88,7 @@ def point_inserts(size: Size) -> Iterator[tuple[str, dict[str, int]]]:
     sql = (HERE / "queries_points.sql").read_text()
     steps = size.points // (REPLICAS * len(GAUGES + COUNTERS))
     for first, last in chunks(steps, DAYS):
-        yield sql, {"first": first, "last": last, "step_seconds": max(1, DAYS * 86_400 // steps)}
+        yield sql, {"first": first, "last": last, "step_microseconds": max(1, DAYS * 86_400 * 10**6 // steps)}
 
 
 def land_inventory(store: FileStore) -> None:
