@@ -104,7 +104,7 @@ class Evaluator:
         due = [rule for rule in self.rules.values() if is_due(rule, self._states.get(rule.uid), at)]
         paging = [rule for rule in due if rule.severity == Severity.PAGE and not isinstance(rule, InternalRule)]
         first = self.half(paging, around, at, None, written_at) if paging else None
-        if first and first.events:
+        if first and (first.events or first.transitions):
             heard()
         rest = self.half([rule for rule in due if rule not in paging], around, at, tick_at, written_at)
         return rest if first is None else first.with_more(rest)
@@ -126,7 +126,8 @@ class Evaluator:
             states |= orphans
         views = self.views_of(states, transitions, at)
         everything = {**self._states, **states}
-        news = self.news(everything, transitions, views)
+        # Before the tick's end nothing is said of rules that are still to be judged: their alerts may be over.
+        news = self.news(states if tick_at is None else everything, transitions, views)
         events, told = announce(
             news,
             self._config.receivers,

@@ -174,7 +174,7 @@ class Service:
             )
         except Exception as error:
             self.tally.failed_ticks_count += 1
-            log.exception("the tick of %s failed and has not happened: %s", iso(tick_at), error)
+            log.exception("the tick of %s failed; what was not written has not happened: %s", iso(tick_at), error)
             return
         self.tally.ticks_count += 1
         self.tally.last_duration_seconds = time.monotonic() - began

@@ -85,11 +85,16 @@ def packed(record: Record) -> Record:
     return replace(record, encoding="snappy", body=snapped(record.body))
 
 
-def spans_apart(body: bytes) -> list[bytes]:
-    """Split a body of traces: one of a single span for each span. Those that stand behind each other are one again."""
+def spans_apart(body: bytes, limit_bytes: int) -> list[bytes]:
+    """Split a body of traces: one of a single span for each span. Those that stand behind each other are one again.
+
+    Returns:
+        Nothing where they would have more than `limit_bytes` in all: each has its resource with it.
+    """
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-    apart = []
+    apart: list[bytes] = []
+    size = 0
     for of_resource in ExportTraceServiceRequest.FromString(body).resource_spans:
         for of_scope in of_resource.scope_spans:
             for span in of_scope.spans:
@@ -97,6 +102,9 @@ def spans_apart(body: bytes) -> list[bytes]:
                 alone = one.resource_spans.add(resource=of_resource.resource, schema_url=of_resource.schema_url)
                 alone.scope_spans.add(scope=of_scope.scope, schema_url=of_scope.schema_url, spans=[span])
                 apart.append(one.SerializeToString())
+                size += len(apart[-1])
+                if size > limit_bytes:
+                    return []
     return apart
 
 

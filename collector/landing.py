@@ -34,6 +34,10 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
+REFUSED_LIMIT = 100
+"""Of a record that the database refuses no more than so many spans are told apart."""
+LINGER_SLICE_SECONDS = 0.02
+"""While it lingers the landing looks so often for more: to be woken for each record costs those who bring them."""
 BODY_BYTES_PER_ROW = 40
 """Of a body that is not decoded yet."""
 DRAIN_SECONDS = 5.0
@@ -176,12 +180,17 @@ class Landing:
         batch, rows = [first], rows_in(first)
         deadline = time.monotonic() + self.limits.linger_seconds
         while rows < self.limits.rows_limit:
-            hurried = (first.handed is not None and first.handed.landed is not None) or self._stopping.is_set()
-            first = self._next(0.0 if hurried else deadline - time.monotonic())
-            if first is None:
+            last = batch[-1]
+            hurried = (last.handed is not None and last.handed.landed is not None) or self._stopping.is_set()
+            first = self._next(0.0)
+            if first is not None:
+                batch.append(first)
+                rows += rows_in(first)
+                continue
+            left = deadline - time.monotonic()
+            if hurried or self._ended or left <= 0:
                 break
-            batch.append(first)
-            rows += rows_in(first)
+            self._stopping.wait(min(left, LINGER_SLICE_SECONDS))
         arrivals = self._arrivals(batch)
         self._oldest_us = arrivals[0].record.received_us
         return arrivals
@@ -344,26 +353,31 @@ class Landing:
     def _parts(self, record: Record) -> list[bytes]:
         """Split a record: traces into spans, since bodies of several senders may be one record; others not at all."""
         if record.kind == "traces":
-            parts = spans_apart(decompressed(record.body, record.encoding, self.limits.max_body_bytes))
+            limit = self.limits.max_body_bytes
+            parts = spans_apart(decompressed(record.body, record.encoding, limit), 2 * limit)
             if len(parts) > 1:
                 return parts
         return [record.body]
 
     def _salvage(self, arrival: Arrival, parts: list[bytes], error: PermanentError) -> list[Rejected]:
-        """Land halves, and halves of those that are refused; return the parts that are.
+        """Land halves, and halves of those that are refused; return what is, whole once very much is.
 
         The spool's progress stays where it was: after a crash the whole record is landed again.
         """
-        if len(parts) == 1:
-            return [Rejected(f"refused by the database: {error}", parts[0])]
         refused: list[Rejected] = []
-        middle = len(parts) // 2
-        for half in (parts[:middle], parts[middle:]):
-            rows = self._decoded(replace(arrival.record, encoding="identity", body=b"".join(half)))
-            try:
-                self._insert(entries_of([replace(arrival, decoded=rows, landed=None)])[0], None)
-            except PermanentError as of_half:
-                refused += self._salvage(arrival, half, of_half)
+        waiting = [(parts, error)]
+        while waiting:
+            bad, why = waiting.pop()
+            if len(bad) == 1 or len(refused) >= REFUSED_LIMIT:
+                refused.append(Rejected(f"refused by the database: {why}", b"".join(bad)))
+                continue
+            middle = len(bad) // 2
+            for half in (bad[:middle], bad[middle:]):
+                rows = self._decoded(replace(arrival.record, encoding="identity", body=b"".join(half)))
+                try:
+                    self._insert(entries_of([replace(arrival, decoded=rows, landed=None)])[0], None)
+                except PermanentError as of_half:
+                    waiting.append((half, of_half))
         return refused
 
     def _checkpoint_if_due(self) -> None:

@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 
 SEGMENT_NAME = "segment-{:012d}.spool"
 GROUP_BYTES = 32 * 2**20
+BUSY_SECONDS, BUSY_SLEEP_SECONDS = 0.001, 0.0005
+"""While records come within the first, the writer sleeps for the second rather than be woken for each: to wake a thread
+costs the waker, under Python's lock, as much as a small body."""
 FREE_SECONDS = 0.05
 sync_content = getattr(os, "fdatasync", os.fsync)
 """macOS has no fdatasync."""
@@ -250,7 +253,12 @@ class Spool:
         """Ask the disk, at most every FREE_SECONDS: between two answers no more than a fraction of the reserve fits."""
         now = time.monotonic()
         if now - self._asked_at >= FREE_SECONDS:
-            disk = os.statvfs(self.folder)
+            try:
+                disk = os.statvfs(self.folder)
+            except OSError as error:
+                raise RetryableError(
+                    f"the spool's folder {self.folder} does not answer ({error}); mend the disk, then send again"
+                ) from error
             self._free_bytes, self._asked_at = disk.f_bavail * disk.f_frsize, now
         return self._free_bytes
 
@@ -262,9 +270,13 @@ class Spool:
             self._on_failure(error)
 
     def _write_groups(self) -> None:
-        stopping = False
+        stopping = busy = False
         while not stopping:
+            if busy and self._queue.empty():
+                time.sleep(BUSY_SLEEP_SECONDS)
+            began = time.monotonic()
             first = self._queue.get()
+            busy = time.monotonic() - began < BUSY_SECONDS
             if first is None:
                 break
             group, size = list(first), sum(len(waiting.framed) for waiting in first)

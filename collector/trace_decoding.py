@@ -31,7 +31,8 @@ GROUP_PLAIN_BYTES = 24 * 2**20
 """And unpacked."""
 SMALL_GROUP_BYTES, SMALL_GROUP_SECONDS = 64 * 2**10, 0.001
 """A smaller group waits a moment for more where several bodies came together last time: what a group costs whatever is
-in it (calls into compiled code, a write, a sync) is most of what a small body costs."""
+in it (calls into compiled code, a write, a sync) is most of what a small body costs. Nor has anybody to wake a thread
+that sleeps so, which costs the waker, under Python's lock, as much as a small body again."""
 TOGETHER_BODY_BYTES, TOGETHER_BYTES = 8 * 2**10, 2**18
 """Bodies up to so much, unpacked, become one record of the spool, up to so much: what a body costs whatever is in it,
 from here to the tables, is then paid once. Messages of protobuf that stand behind each other are one message."""
@@ -267,28 +268,30 @@ class TraceDecoding:
         while (group := self._gather()) is not None:
             try:
                 kept, rest = self.decoder.decode_for_spool([job.record for job in group])
+                for number, answer in rest:
+                    group[number].told(answer)
+                if kept:
+                    self.keep(group, kept)
             except Exception as error:
                 # No known body comes here. Whatever one does, it must not stop the door.
                 log.exception("traces_not_decoded", extra={"bodies": len(group)})
                 for job in group:
                     job.told(RetryableError(f"the body can't be decoded: {error!r}"))
                 self.decoder.walker = None
-                continue
-            for number, answer in rest:
-                group[number].told(answer)
-            if kept:
-                self.keep(group, kept)
 
     def _gather(self) -> list[Job] | None:
         """Wait for a body, and take those that wait behind it; None once closed and empty."""
-        first = self._queue.get()
-        if first is None:
-            return None
-        group = list(first)
-        size = self._take_waiting(group, sum(len(job.record.body) for job in first))
-        if self._crowded and size < SMALL_GROUP_BYTES:
-            time.sleep(SMALL_GROUP_SECONDS)
-            self._take_waiting(group, size)
+        group: list[Job] = []
+        if self._crowded:
+            size = self._take_waiting(group, 0)
+            if size < SMALL_GROUP_BYTES:
+                time.sleep(SMALL_GROUP_SECONDS)
+                self._take_waiting(group, size)
+        if not group:
+            if (first := self._queue.get()) is None:
+                return None
+            group += first
+            self._take_waiting(group, sum(len(job.record.body) for job in first))
         self._crowded = len(group) > 1
         return group
 

@@ -137,10 +137,10 @@ class DirectBodies:
         return cycle, data[end:]
 
     def learn(self, data: bytes, cycle: DirectCycle) -> None:
-        """Keep the head of a request that began with this data, if no other came in it."""
+        """Keep the head of the request that began with this data; no other may have come in it."""
         end = data.find(HEAD_END) + len(HEAD_END)
-        alone = 0 <= len(data) - end <= cycle.head.length
-        if alone and cycle.keep_alive and len(HEAD_END) <= end <= HEAD_LIMIT_BYTES:
+        alone = data.startswith(b"POST ") and len(data) - end <= cycle.head.length
+        if alone and cycle.keep_alive and len(HEAD_END) < end <= HEAD_LIMIT_BYTES:
             if len(self._known) >= KNOWN_LIMIT:
                 self._known.clear()
             self._known[data[:end]] = cycle.head
@@ -190,6 +190,10 @@ class DirectProtocol(PromptProtocol):
         self._direct = direct
         self._body_left_bytes = 0
         """What is still to come of a body whose head was known."""
+        self._untouched = True
+        """Nothing has come yet."""
+        self._begun = 0
+        """Requests that began in the data that the parser was given last."""
 
     def data_received(self, data: bytes) -> None:
         """Take a request whose head is known; leave everything else to the parser."""
@@ -205,10 +209,10 @@ class DirectProtocol(PromptProtocol):
             self._body_left_bytes = known[0].head.length
             self._go_on(known[1])
             return
-        first = first or not (self._came_bytes or self._in_body or self.is_busy)
-        before = self.cycle
+        first, self._untouched = first or self._untouched, False
+        self._begun, before = 0, self.cycle
         super().data_received(data)
-        if first and isinstance(self.cycle, DirectCycle) and self.cycle is not before:
+        if first and self._begun == 1 and isinstance(self.cycle, DirectCycle) and self.cycle is not before:
             self._direct.learn(data, self.cycle)
 
     def _go_on(self, data: bytes) -> None:
@@ -225,6 +229,7 @@ class DirectProtocol(PromptProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a head; uvicorn's scope is made once it is needed."""
+        self._begun += 1
         self.begin_head()
         self.url, self.headers, self.expect_100_continue = b"", [], False
 
@@ -276,6 +281,8 @@ class DirectProtocol(PromptProtocol):
             self._answer(cycle, error)
 
     def _answer(self, cycle: DirectCycle, found: Decoded | BaseException) -> None:
+        if cycle.response_complete:  # a failure beside the loop is told to all that it may concern
+            return
         cycle.hold.give_back()
         cycle.response_started = cycle.response_complete = True
         door = cycle.head.door

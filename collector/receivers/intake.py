@@ -221,23 +221,25 @@ class Intake:
 
     def _keep(self, jobs: list[Job]) -> None:
         """Decode bodies and make them durable together, beside the event loop."""
-        kept = []
-        for job in jobs:
-            try:
-                decoded = decode_record_body(job.record, self.max_body_bytes)
-            except CollectorError as error:
-                job.told(error)
-                continue
-            except BaseException as error:
-                log.exception("body_not_decoded", extra={"kind": job.record.kind})
+        try:
+            kept = []
+            for job in jobs:
+                try:
+                    decoded = decode_record_body(job.record, self.max_body_bytes)
+                except CollectorError as error:
+                    job.told(error)
+                    continue
+                if decoded.rows_count or decoded.rejected:
+                    kept.append((packed(job.record), Handed(decoded, job.landed), partial(tell_durable, job, decoded)))
+                else:
+                    job.told(decoded)
+            if kept:
+                self._spool.put_all(kept)
+        except BaseException as error:
+            # No known body comes here. Whatever one does, each sender gets an answer; who has one gets no second.
+            log.exception("bodies_not_decoded", extra={"bodies": len(jobs)})
+            for job in jobs:
                 job.told(RetryableError(f"the body can't be decoded: {error!r}"))
-                continue
-            if decoded.rows_count or decoded.rejected:
-                kept.append((packed(job.record), Handed(decoded, job.landed), partial(tell_durable, job, decoded)))
-            else:
-                job.told(decoded)
-        if kept:
-            self._spool.put_all(kept)
 
     async def beside_the_loop(self, body: bytes, encoding: str, work: Callable[[bytes], Made]) -> Made:
         """Work on a body: in a thread where it may be large, so that nobody else waits for it."""

@@ -101,6 +101,28 @@ def test_a_page_is_written_and_told_before_the_other_rules_are_looked_at(fleet, 
     assert len(heard) == 1, "nothing new to send"
 
 
+def test_nothing_is_said_of_a_rule_before_it_was_judged(fleet, service_of, hook, receiver, clock):
+    """A ticket that is over at this tick, and was due to be repeated: it is told to be over, and not again to be."""
+    paging = (
+        rules("page").split("rules:\n")[1].replace("uid: slow", "uid: paging").replace("threshold: 1", "threshold: 99")
+    )
+    fleet.requests(60, ttft_seconds=3.0)
+    service = service_of(rules("ticket", more=paging), receivers=[hook], repeat_seconds=1200)
+    service.once(NOW)
+    clock.advance(1200)
+    fleet.requests(60, at=clock.now)
+    service.evaluator.tick(clock.now, clock.now, clock.now, service.couriers[0].deliver_due)
+    assert kinds(service) == ["firing", "resolved"]
+
+
+def test_a_page_for_alertmanager_alone_is_carried_before_the_rest_too(fleet, service_of):
+    fleet.requests(60, ttft_seconds=3.0)
+    service = service_of(rules(), receivers=[{"name": "am", "kind": "alertmanager", "url": "http://127.0.0.1:9"}])
+    heard = []
+    service.evaluator.tick(NOW, NOW, NOW, lambda: heard.append(service._store.last_tick()))
+    assert heard == [None]
+
+
 def test_the_end_of_a_breach_is_told_and_keeps_what_was_known(fleet, service_of, hook, receiver, clock):
     fleet.requests(60, ttft_seconds=3.0)
     service = service_of(rules(), receivers=[hook])

@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import gzip
 import hashlib
+import os
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import cramjam
@@ -244,13 +246,16 @@ class Serving:
     def __init__(self, data_dir, tokens):
         self.tokens = tokens
         self.heads_parsed = 0
+        self.threads = ThreadPoolExecutor(1)
         self.pipeline = Pipeline(CollectorConfig(data_dir=data_dir, trace_decoder="reference"), print)
         self.over_asgi = 0
 
     async def __aenter__(self):
         pipeline = self.pipeline
         pipeline.start()
-        self.intake = Intake(pipeline.spool, None, None, pipeline.traces, pipeline.metrics, max_body_bytes=2**20)
+        self.intake = Intake(
+            pipeline.spool, self.threads, self.threads, pipeline.traces, pipeline.metrics, max_body_bytes=2**20
+        )
         otlp = OtlpHttp(self.intake, self.tokens, pipeline.metrics, not_found)
 
         async def counted(scope, receive, send):
@@ -279,6 +284,7 @@ class Serving:
         await self.running
         await self.stack.aclose()
         await asyncio.to_thread(self.pipeline.close)
+        self.threads.shutdown()
 
     async def ask(self, content):
         """Send, and return the status of the answer and the connection."""
@@ -348,6 +354,84 @@ def test_a_head_is_parsed_once_and_its_token_is_looked_at_every_time(data_dir, t
         writer.close()
 
     under_a_server(data_dir, story, Tokens(file, clock=lambda: clock[0]))
+
+
+def without(head_of):
+    return head_of[: head_of.index(b"\r\n\r\n") + 4]
+
+
+def test_the_tail_of_a_head_and_empty_lines_are_learned_as_no_head(data_dir):
+    """Else one client could say how another's requests are read."""
+
+    async def story(server):
+        usual, other = request(SPANS, GOOD | {"user-agent": "somebody"}), request(PARTLY, GOOD)
+        reader, writer = await asyncio.open_connection(*server.address)
+        writer.write(other + b"POST /v1/logs HTTP/1.1\r\ncontent-encoding: gzip\r\nx-junk: ")
+        assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.05)
+        writer.write(usual)
+        await asyncio.sleep(0.05)
+        assert without(usual) not in server.direct._known
+        writer.close()
+        reader, writer = await asyncio.open_connection(*server.address)
+        writer.write(b"\r\n\r\n" + usual)
+        assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+        assert all(head.startswith(b"POST ") for head in server.direct._known)
+        writer.close()
+
+    under_a_server(data_dir, story)
+
+
+def test_a_head_is_not_learned_with_what_stands_in_the_next_one(data_dir, tmp_path):
+    file = tmp_path / "tokens.yaml"
+    hashed = hashlib.sha256(b"writer").hexdigest()
+    token = {"name": "writer", "sha256": hashed, "write_bytes_per_second": 10.0}
+    file.write_text(yaml.safe_dump({"tokens": [token]}))
+
+    async def story(server):
+        refused = request(SPANS, GOOD)
+        behind = request(b"x" * 1000, GOOD).replace(b"content-length: 1000", b"content-length: 500000")
+        reader, writer = await asyncio.open_connection(*server.address)
+        writer.write(request(SPANS * 3, GOOD))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(refused + behind)
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.05)
+        assert server.direct._known.get(without(refused)) is None
+        writer.close()
+
+    under_a_server(data_dir, story, Tokens(file))
+
+
+@pytest.mark.parametrize("kind", ["traces", "metrics"])
+def test_a_disk_that_does_not_answer_is_a_503_and_the_next_body_is_taken(data_dir, monkeypatch, kind):
+    body = {"traces": SPANS, "metrics": metrics_body()}[kind]
+
+    async def story(server):
+        spool = server.pipeline.spool
+
+        def failing(path):
+            raise OSError(116, "Stale file handle")
+
+        for broken in ({"statvfs": failing}, {}):
+            spool._asked_at = -1e9
+            with monkeypatch.context() as patch:
+                for name, what in broken.items():
+                    patch.setattr(os, name, what)
+                status, writer = await server.ask(request(body, GOOD, path=f"/v1/{kind}"))
+            writer.close()
+            assert status == (503 if broken else 200)
+        with monkeypatch.context() as patch:
+            patch.setattr(spool, "put_all", lambda records: 1 // 0)
+            status, writer = await server.ask(request(body, GOOD, path=f"/v1/{kind}"))
+        writer.close()
+        assert status == 503
+        status, writer = await server.ask(request(body, GOOD, path=f"/v1/{kind}"))
+        writer.close()
+        assert status == 200
+        await server.until_held(0)
+
+    under_a_server(data_dir, story)
 
 
 def test_what_a_client_leaves_behind_gives_its_room_back(data_dir):

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 import duckdb
 import pytest
 
-from collector.bodies import decode_record_body
+from collector.bodies import decode_record_body, spans_apart
 from collector.dead_letters import DeadLetters
 from collector.decoded import Rejected
 from collector.errors import PermanentError
@@ -114,6 +114,29 @@ def test_of_a_record_of_many_spans_only_those_that_the_database_refuses_are_lost
     (file,) = (tmp_path / "dead_letters").glob("*.jsonl")
     letters = [json.loads(line) for line in file.read_text().splitlines()]
     assert ["does not like the name" in letter["reason"] for letter in letters] == [True] * 3
+
+
+def test_a_record_of_which_very_much_is_refused_is_given_up_in_few_steps(tmp_path, monkeypatch):
+    tried = []
+
+    def refusing(store, batch, progress=None):
+        if batch:
+            tried.append(batch)
+            raise PermanentError("it does not like anything")
+        return land_conformed(store, batch, progress)
+
+    land_conformed = FileStore.land_conformed
+    monkeypatch.setattr(FileStore, "land_conformed", refusing)
+    body = traces_body(*(span_message(number) for number in range(1, 3000)))
+    record = Record("traces", "identity", 1_790_000_100_000_000, {}, body)
+    with landing_in(tmp_path) as (spool, landing, store):
+        end = spool.append(record).result(10)
+        run(spool, landing)
+        assert store.progress() == end
+    assert len(tried) < 300
+    (file,) = (tmp_path / "dead_letters").glob("*.jsonl")
+    assert len(file.read_text().splitlines()) < 200
+    assert spans_apart(body, len(body)) == [], "apart they are larger than they may be"
 
 
 def test_dead_letters_are_bounded_and_the_oldest_go_first(tmp_path):
