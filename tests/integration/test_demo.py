@@ -77,7 +77,7 @@ def test_a_collector_killed_during_the_replay_loses_and_doubles_nothing(tmp_path
     try:
         supervisor.wait_ready(collector)
         door = Door(HttpClient(config.api_url), config.otlp_url, supervisor.tend)
-        past = LiveFleet(config.seed, config.days, utc_now()).past()
+        past = LiveFleet(config.seed, config.days, utc_now()).until(utc_now())
         requests = past.pop("requests").slice(0, 12_000)
         land_past(door, past)
         bodies = to_otlp(requests)
