@@ -11,7 +11,7 @@ from engine_exporter.step_shares import Mark, StepShares
 
 HISTORY_STEPS = 32_768
 """Steps that are kept at least: ten minutes of 20 ms. About 5 MB at most, twice as many being kept before a cut."""
-_WIDTH = 10
+_WIDTH = 11
 _PREFILL_EACH = Mark._fields.index("prefill_each")
 
 
@@ -27,6 +27,8 @@ class Moment(NamedTuple):
     """Running sum of the seconds that those chunks were given."""
     busy: bool
     """The step began where the one before ended."""
+    position: float = 0.0
+    """The mean position, in their sequences, of the tokens that completed prompts in this step."""
 
 
 class StepHistory:
@@ -52,7 +54,7 @@ class StepHistory:
             self._prefilled.append(self._dropped + len(self._times))
         self._times.append(moment.at)
         self._rows.extend(moment.mark)
-        self._rows.extend((moment.chunk_tokens, moment.chunk_seconds, 1.0 if moment.busy else 0.0))
+        self._rows.extend((moment.chunk_tokens, moment.chunk_seconds, 1.0 if moment.busy else 0.0, moment.position))
         self._cut()
 
     def add(self, at: float, sums: StepShares, chunk_tokens: float, chunk_seconds: float) -> None:
@@ -61,7 +63,7 @@ class StepHistory:
         self._rows.extend(
             (
                 sums.steps, sums.equal, sums.weight, sums.weighted_steps, sums.prefill_each, sums.prefill_token,
-                sums.prefill_span, chunk_tokens, chunk_seconds, 1.0,
+                sums.prefill_span, chunk_tokens, chunk_seconds, 1.0, 0.0,
             )
         )  # fmt: skip
         self._cut()
@@ -78,7 +80,7 @@ class StepHistory:
         if index < 0:
             index += len(self._times)
         row = self._rows[index * _WIDTH : (index + 1) * _WIDTH]
-        return Moment(self._times[index], Mark(*row[:7]), row[7], row[8], row[9] > 0.0)
+        return Moment(self._times[index], Mark(*row[:7]), row[7], row[8], row[9] > 0.0, row[10])
 
     def nearest(self, at: float) -> int:
         """The index of the step that ended nearest to a time; -1 where nothing is kept."""

@@ -58,7 +58,7 @@ def settle(
         decode = decode_seconds(moment.mark, history[at_last].mark, prompt + extra)
         if steps > made - 1:  # it was out of the batch for some
             decode *= (made - 1) / steps
-    prefill = _prefill(history, limits, scheduled, at_first, moment, prompt, cached)
+    prefill = _prefill(history, limits, scheduled, at_first, moment, max(prompt - cached, 0))
     counted = limits.processes == 1 and not preemptions and prefill is not None
     return StepShare(prefill or 0.0, decode, COUNTED if counted else ESTIMATED)
 
@@ -69,15 +69,13 @@ def _prefill(
     scheduled: float,
     at_first: int,
     moment: Moment,
-    prompt: int,
-    cached: int,
+    computed: int,
 ) -> float | None:
-    computed = max(prompt - cached, 0)
     if at_first == 0:  # its step is older than those that are kept
         return None
     before = history[at_first - 1]
     if limits.processes > 1:
-        return _among(before, moment, computed, cached)
+        return _among(before, moment, computed)
     start = history.before(scheduled)
     if limits.asynchronous and 0 <= start < at_first - 1 and history[start + 1].busy:
         start += 1  # the step under way when it was scheduled had been put together before
@@ -89,13 +87,13 @@ def _prefill(
             earlier = min(chunks, max(computed - 1, 0))
             seconds = (before.chunk_seconds - origin.chunk_seconds) * earlier / chunks
     rest = computed - earlier
-    return seconds + prefill_seconds(before.mark, moment.mark, rest, cached + earlier + rest / 2)
+    return seconds + prefill_seconds(before.mark, moment.mark, rest, moment.position)
 
 
-def _among(before: Moment, moment: Moment, computed: int, cached: int) -> float:
+def _among(before: Moment, moment: Moment, computed: int) -> float:
     """As above with several processes: what did not fit into the last step was prefilled before it."""
     chunks = moment.chunk_tokens - before.chunk_tokens
     earlier = min(chunks, float(max(computed - 1, 0)))
     seconds = (moment.chunk_seconds - before.chunk_seconds) * earlier / chunks if chunks > 0.0 else 0.0
     rest = computed - earlier
-    return seconds + prefill_seconds(before.mark, moment.mark, rest, cached + earlier + rest / 2)
+    return seconds + prefill_seconds(before.mark, moment.mark, rest, moment.position)

@@ -111,7 +111,8 @@ class EngineSteps:
         if first:  # what completes its prompt was begun in the chunks before
             self._chunk_outstanding = max(self._chunk_outstanding - max(own.computed_tokens - completed, 0.0), 0.0)
         prefilling = first + partial
-        span = completed_span(completed, own) + chunk * (self._chunk_outstanding + chunk / 2)
+        own_span = completed_span(completed, own)
+        span = own_span + chunk * (self._chunk_outstanding + chunk / 2)
         others, other_context = self._not_own(now, decoding)
         n, context = decoding + others, self._own_context + other_context
         seconds, sure, busy = self._elapsed(now, own, details, n, context, prefilling, tokens, span)
@@ -123,7 +124,11 @@ class EngineSteps:
             else:
                 self.shares.step(seconds, n, context, prefilling, tokens, span, learn=sure)
             self._count(before, own, decoding, prefilling, tokens, span, chunk, partial, seconds)
-            self.history.append(Moment(self._at, self.shares.mark(), self._chunk_tokens, self._chunk_seconds, busy))
+            # Requests are charged by the position that the step was: what they are told sums to what it took.
+            position = own_span / completed if completed > 0.0 else 0.0
+            self.history.append(
+                Moment(self._at, self.shares.mark(), self._chunk_tokens, self._chunk_seconds, busy, position)
+            )
         self._chunk_outstanding = self._chunk_outstanding + chunk if partial else 0.0
         self._own = decoding + first - len(finished)
         self._own_context += own.prompt_tokens + own.output_tokens - first

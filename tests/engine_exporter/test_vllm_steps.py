@@ -341,6 +341,20 @@ def test_a_first_token_comes_of_a_step_that_prefilled():
     assert alone is not None and alone.prefill_seconds == 0.0, "the time of its step is not known: nobody has it"
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_prompts_of_one_step_that_are_not_alike_are_charged_what_it_took(asynchronous):
+    """A step knows the sums over its prompts alone, so each is charged by the mean position of their tokens."""
+    engine = Vllm(EngineLimits(2048, asynchronous=asynchronous))
+    engine.steps.shares.costs.coefficients = [0.01, 1e-4, 1e-7, 1e-3, 1e-4, 1e-5]
+    asked = [Request(3, 1), Request(7, 1), Request(180, 1, cached=160)]
+    for one in asked:
+        engine.arrive(one)
+    while engine.step():
+        pass
+    assert engine.steps.totals.busy_seconds > 0.0
+    assert sum(one.share.prefill_seconds for one in asked) == pytest.approx(engine.steps.totals.busy_seconds)
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_first_step_is_charged_where_the_front_end_took_less_than_it_was_thought_to(processes):
     engine = Vllm(EngineLimits(2048, processes=processes))
