@@ -306,7 +306,8 @@ def test_shares_of_the_steps_sum_to_the_time_that_the_engine_was_busy(run):
         if not row["prefill_step_seconds"] or (row["output_tokens"] > 1 and not row["decode_step_seconds"])
     ]
     assert not idle, idle
-    assert shares < run.wall
+    # Several API processes estimate: where their event loops are late, by as much as a tenth.
+    assert shares < run.wall * (1.0 if run.processes == 1 else 1.1)
     if run.processes == 1:
         assert shares == pytest.approx(run.steps["step_seconds"], rel=0.03)
         assert run.steps["step_output_tokens"] == run.engine["output"]
