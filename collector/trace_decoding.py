@@ -223,6 +223,13 @@ class Job:
     """Told how many rows were new, where somebody waits for that; not with traces."""
 
 
+def tell_failure(jobs: Sequence[Job], error: BaseException) -> None:
+    """Answer those whose bodies a failure of ours has met; who has an answer takes no second one."""
+    log.exception("bodies_not_taken", extra={"bodies": len(jobs)})
+    for job in jobs:
+        job.told(RetryableError(f"the body can't be taken now: {error!r}"))
+
+
 @dataclass(slots=True)
 class TraceDecoding:
     """The thread that decodes traces, with its queue.
@@ -268,16 +275,17 @@ class TraceDecoding:
         while (group := self._gather()) is not None:
             try:
                 kept, rest = self.decoder.decode_for_spool([job.record for job in group])
+            except Exception as error:  # noqa: BLE001 - no known body comes here; whatever one does, the door goes on
+                tell_failure(group, error)
+                self.decoder.walker = None
+                continue
+            try:
                 for number, answer in rest:
                     group[number].told(answer)
                 if kept:
                     self.keep(group, kept)
-            except Exception as error:
-                # No known body comes here. Whatever one does, it must not stop the door.
-                log.exception("traces_not_decoded", extra={"bodies": len(group)})
-                for job in group:
-                    job.told(RetryableError(f"the body can't be decoded: {error!r}"))
-                self.decoder.walker = None
+            except Exception as error:  # noqa: BLE001 - told and logged
+                tell_failure(group, error)
 
     def _gather(self) -> list[Job] | None:
         """Wait for a body, and take those that wait behind it; None once closed and empty."""

@@ -20,7 +20,7 @@ from collector.receivers.room import Hold, Room
 from collector.self_metrics import SelfMetrics
 from collector.spool import Spool, uncancellable_future
 from collector.spool_records import Position, Record
-from collector.trace_decoding import STOPPING, Job, TraceDecoding
+from collector.trace_decoding import STOPPING, Job, TraceDecoding, tell_failure
 
 POINTS = ("metrics", "remote_write", "scrape")
 LARGE_BYTES = 2**20
@@ -235,11 +235,8 @@ class Intake:
                     job.told(decoded)
             if kept:
                 self._spool.put_all(kept)
-        except BaseException as error:
-            # No known body comes here. Whatever one does, each sender gets an answer; who has one gets no second.
-            log.exception("bodies_not_decoded", extra={"bodies": len(jobs)})
-            for job in jobs:
-                job.told(RetryableError(f"the body can't be decoded: {error!r}"))
+        except BaseException as error:  # noqa: BLE001 - told and logged; each sender gets an answer
+            tell_failure(jobs, error)
 
     async def beside_the_loop(self, body: bytes, encoding: str, work: Callable[[bytes], Made]) -> Made:
         """Work on a body: in a thread where it may be large, so that nobody else waits for it."""
