@@ -13,7 +13,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -23,7 +22,7 @@ from collector.bodies import decode_record_body, decompressed, spans_apart
 from collector.dead_letters import DeadLetters
 from collector.decoded import Decoded, Rejected
 from collector.errors import CollectorError, PermanentError, RetryableError, StoreFailedError
-from collector.landing_batches import Arrival, entries_of, lost
+from collector.landing_batches import Arrival, Handed, entries_of, held_bytes, let_go, lost, rows_in
 from collector.redaction import AttributeRules
 from collector.self_metrics import SelfMetrics
 from collector.spool_records import Damage, DamagedRecordError, Position, Record, Spooled
@@ -38,8 +37,6 @@ REFUSED_LIMIT = 100
 """Of a record that the database refuses no more than so many spans are told apart."""
 LINGER_SLICE_SECONDS = 0.02
 """While it lingers the landing looks so often for more: to be woken for each record costs those who bring them."""
-BODY_BYTES_PER_ROW = 40
-"""Of a body that is not decoded yet."""
 DRAIN_SECONDS = 5.0
 """How long a stopping collector goes on with the records of the last run."""
 DRAIN_RETRIES = 3
@@ -395,30 +392,3 @@ class Landing:
         self.metrics.observe("fleetmeter_checkpoint_seconds", time.monotonic() - started)
         self._checkpointed = time.monotonic()
         self._dirty = False
-
-
-@dataclass(frozen=True, slots=True)
-class Handed:
-    """What a receiver hands on beside a record: its rows, unless memory is short, and who waits for the landing."""
-
-    decoded: Decoded | None
-    landed: Future[int] | None = None
-
-
-def held_bytes(spooled: Spooled) -> int:
-    """Return about how much memory a queued record holds: its body and its rows."""
-    decoded = spooled.handed.decoded if spooled.handed else None
-    return (decoded.held_bytes if decoded else 0) + (len(spooled.record.body) if spooled.record else 0)
-
-
-def rows_in(spooled: Spooled) -> int:
-    """Return about how many rows a record brings."""
-    if spooled.handed is not None and spooled.handed.decoded is not None:
-        return int(spooled.handed.decoded.rows_count)
-    return len(spooled.record.body) // BODY_BYTES_PER_ROW if spooled.record is not None else 1
-
-
-def let_go(spooled: Spooled) -> Spooled:
-    """Keep only the place of a record, and who waits for it."""
-    landed = spooled.handed.landed if spooled.handed else None
-    return replace(spooled, record=None, handed=Handed(None, landed))

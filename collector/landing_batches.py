@@ -1,15 +1,18 @@
-"""What a landing batch is made of: records with their rows, and the entries that the store inserts."""
+"""What a landing batch is made of: records with their rows, as they come and as the store inserts them."""
 
 from __future__ import annotations
 
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from collector.decoded import Decoded, Rejected, Unknown, merged_entries
 from collector.errors import PermanentError
-from collector.spool_records import Position, Record
+from collector.spool_records import Position, Record, Spooled
+
+BODY_BYTES_PER_ROW = 40
+"""Of a body that is not decoded yet."""
 
 
 @dataclass(slots=True)
@@ -53,3 +56,30 @@ def entries_of(
     except (pa.ArrowException, ArithmeticError, TypeError, ValueError) as error:
         raise PermanentError(f"rows that are no Arrow: {error}") from error
     return entries, owners
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """What a receiver hands on beside a record: its rows, unless memory is short, and who waits for the landing."""
+
+    decoded: Decoded | None
+    landed: Future[int] | None = None
+
+
+def held_bytes(spooled: Spooled) -> int:
+    """Return about how much memory a queued record holds: its body and its rows."""
+    decoded = spooled.handed.decoded if spooled.handed else None
+    return (decoded.held_bytes if decoded else 0) + (len(spooled.record.body) if spooled.record else 0)
+
+
+def rows_in(spooled: Spooled) -> int:
+    """Return about how many rows a record brings."""
+    if spooled.handed is not None and spooled.handed.decoded is not None:
+        return int(spooled.handed.decoded.rows_count)
+    return len(spooled.record.body) // BODY_BYTES_PER_ROW if spooled.record is not None else 1
+
+
+def let_go(spooled: Spooled) -> Spooled:
+    """Keep only the place of a record, and who waits for it."""
+    landed = spooled.handed.landed if spooled.handed else None
+    return replace(spooled, record=None, handed=Handed(None, landed))

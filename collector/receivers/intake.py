@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from collector.bodies import decode_record_body, packed
 from collector.decoded import Decoded
 from collector.errors import CollectorError, RetryableError
-from collector.landing import Handed
+from collector.landing_batches import Handed
 from collector.receivers.room import Hold, Room
 from collector.self_metrics import SelfMetrics
 from collector.spool import Spool, uncancellable_future

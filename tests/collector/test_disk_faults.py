@@ -9,7 +9,7 @@ import pytest
 
 from collector.bodies import decode_record_body
 from collector.config import CollectorConfig
-from collector.landing import Handed
+from collector.landing_batches import Handed
 from collector.spool_records import MAGIC, Record, encode_record
 from collector.testing import span_message, traces_body
 from tests.collector.test_landing import SCRAPE, landing_in, run, traces

@@ -12,7 +12,8 @@ from collector.bodies import decode_record_body, spans_apart
 from collector.dead_letters import DeadLetters
 from collector.decoded import Rejected
 from collector.errors import PermanentError
-from collector.landing import Handed, Landing, LandingLimits
+from collector.landing import Landing, LandingLimits
+from collector.landing_batches import Handed
 from collector.self_metrics import SelfMetrics
 from collector.spool import Spool
 from collector.spool_records import Position, Record
