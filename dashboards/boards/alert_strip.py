@@ -46,16 +46,23 @@ def badges(view: View) -> list[str]:
         if getattr(error, "exit_code", None) is None:
             raise
         return [":orange-badge[:material/notifications_off: alerts unreachable]"]
-    if not found and reads.alerts().judged_at is None:
-        return [":gray-badge[:material/hourglass_top: not judged yet]"]
+    return counted(found, judged=reads.alerts().judged_at is not None)
+
+
+def counted(found: list[AlertView], *, judged: bool) -> list[str]:
+    """Count alerts that fire; before the rules were evaluated once, of what is not known nothing is said to be 0."""
     paging = sum(one.severity == "page" for one in found)
     tickets = len(found) - paging
-    first = (
-        f":red-badge[:material/notifications_active: {paging} paging]"
-        if paging
-        else ":green-badge[:material/check: 0 paging]"
-    )
-    return [first, f":{'orange' if tickets else 'gray'}-badge[{tickets} ticket{'' if tickets == 1 else 's'}]"]
+    badges = []
+    if paging:
+        badges.append(f":red-badge[:material/notifications_active: {paging} paging]")
+    elif judged:
+        badges.append(":green-badge[:material/check: 0 paging]")
+    if tickets or judged:
+        badges.append(f":{'orange' if tickets else 'gray'}-badge[{tickets} ticket{'' if tickets == 1 else 's'}]")
+    if not judged:
+        badges.append(f":gray-badge[:material/hourglass_top: {'more ' if badges else ''}not judged yet]")
+    return badges
 
 
 def strip(view: View) -> None:

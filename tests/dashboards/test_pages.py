@@ -1,6 +1,7 @@
 """Every page, run without a browser on a small real data file."""
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 import streamlit as st
@@ -8,7 +9,7 @@ import streamlit as st
 from alerts.state_store import StateStore, TickWrite
 from collector.client import FileClient
 from dashboards import reads, routes
-from dashboards.boards import oncall_board
+from dashboards.boards import alert_strip, oncall_board
 from tests.dashboards.synthetic import MODELS, SLOW_MODEL
 
 
@@ -101,6 +102,15 @@ def test_no_alert_means_something_only_after_the_rules_were_evaluated_and_not_lo
     assert "0 paging" not in seen[0] and "No alert is" not in seen[0]
     assert "No alert is pending or firing." in seen[1] and "0 paging" in seen[1]
     assert "No alert was pending or firing 10" in seen[2]
+
+
+def test_what_is_not_judged_yet_is_not_counted_as_none():
+    page, ticket = SimpleNamespace(severity="page"), SimpleNamespace(severity="ticket")
+    said = [" ".join(alert_strip.counted(found, judged=False)) for found in ([], [page], [ticket])]
+    assert [" 0 " in text or "[0 " in text for text in said] == [False] * 3
+    assert ["not judged yet" in text for text in said] == [True] * 3
+    assert "1 paging" in said[1] and "1 ticket]" in said[2]
+    assert [badge.split("[")[1] for badge in alert_strip.counted([ticket, ticket], judged=True)][1] == "2 tickets]"
 
 
 def test_one_failing_panel_leaves_the_rest_of_the_page(run, fleet_db, monkeypatch, caplog):
