@@ -12,8 +12,9 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,6 +30,15 @@ class Sent:
     refused_count: int
     """Answered with an error that is not worth a second try; a 503 or 429 is tried again."""
     retried_count: int
+    started: float
+    """When the first was sent, by the machine's monotonic clock; the sender's own start does not count. Unit: s."""
+    ended: float
+    """When the last was answered."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return self.ended - self.started
 
 
 def send_http(url: str, bodies: list[bytes], senders: int, *headers: str, pace: float = 0.0) -> Sent:
@@ -128,7 +138,7 @@ class Connection(asyncio.Protocol):
             self._done.set_exception(error or ConnectionError("the server closed the connection"))
 
 
-async def post_all(url: str, bodies: list[bytes], senders: int, pace: float, headers: list[str]) -> list[int]:
+async def post_all(url: str, bodies: list[bytes], senders: int, pace: float, headers: list[str]) -> Sent:
     """Post all bodies, each when it is due."""
     parts = urlsplit(url)
     lines = [f"POST {parts.path} HTTP/1.1", f"Host: {parts.netloc}", "Content-Type: application/x-protobuf", *headers]
@@ -137,7 +147,7 @@ async def post_all(url: str, bodies: list[bytes], senders: int, pace: float, hea
     head = "\r\n".join(lines).replace("%", "%%").encode() + b"\r\nContent-Length: %d\r\n\r\n"
     counts, waiting = [0, 0, 0], bodies[::-1]
     loop = asyncio.get_running_loop()
-    started = loop.time()
+    began, started = time.monotonic(), loop.time()
     due = (started + number / pace if pace else started for number in itertools.count())
     ends = [loop.create_future() for _ in range(senders)]
     for end in ends:
@@ -145,16 +155,17 @@ async def post_all(url: str, bodies: list[bytes], senders: int, pace: float, hea
             lambda end=end: Connection(head, waiting, counts, end, due), parts.hostname, parts.port
         )  # type: ignore[misc]
     await asyncio.gather(*ends)
-    return counts
+    return Sent(*counts, began, time.monotonic())
 
 
-async def export_all(address: str, bodies: list[bytes], senders: int) -> list[int]:
+async def export_all(address: str, bodies: list[bytes], senders: int) -> Sent:
     """Export all bodies over gRPC."""
     import grpc
 
     counts, waiting = [0, 0, 0], bodies[::-1]
     async with grpc.aio.insecure_channel(address) as channel:
         export = channel.unary_unary(EXPORT)
+        began = time.monotonic()
 
         async def one() -> None:
             while waiting:
@@ -172,20 +183,20 @@ async def export_all(address: str, bodies: list[bytes], senders: int) -> list[in
                     break
 
         await asyncio.gather(*(one() for _ in range(senders)))
-    return counts
+        return Sent(*counts, began, time.monotonic())
 
 
 def main() -> None:
-    """Send, and print the counts."""
+    """Send, and print what became of it."""
     file, url, senders, pace, *headers = sys.argv[1:]
     bodies = bodies_in(Path(file))
     if url.startswith("grpc://"):
-        counts = asyncio.run(export_all(url.removeprefix("grpc://"), bodies, int(senders)))
+        sent = asyncio.run(export_all(url.removeprefix("grpc://"), bodies, int(senders)))
     else:
         import uvloop
 
-        counts = uvloop.run(post_all(url, bodies, int(senders), float(pace), headers))
-    print(json.dumps(counts))
+        sent = uvloop.run(post_all(url, bodies, int(senders), float(pace), headers))
+    print(json.dumps(astuple(sent)))
 
 
 if __name__ == "__main__":

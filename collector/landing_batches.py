@@ -15,6 +15,22 @@ BODY_BYTES_PER_ROW = 40
 """Of a body that is not decoded yet."""
 
 
+@dataclass(frozen=True, slots=True)
+class LandingLimits:
+    """When a batch is landed, and how much decoded data may wait in memory."""
+
+    linger_seconds: float = 0.2
+    """How long the first record of a batch waits for more."""
+    rows_limit: int = 100_000
+    """A batch of as many rows is landed at once."""
+    memory_bytes: int = 256 * 2**20
+    """Above this much, decoded rows are dropped and decoded again from the spooled body."""
+    max_body_bytes: int = 64 * 2**20
+    """The largest body after decompression."""
+    checkpoint_seconds: float = 60.0
+    """Time between two checkpoints while rows come in."""
+
+
 @dataclass(slots=True)
 class Arrival:
     """One durable record with its rows."""

@@ -14,8 +14,8 @@ from collector.clocks import ReceiptClock
 from collector.config import CollectorConfig
 from collector.dead_letters import DeadLetters
 from collector.errors import PermanentError, RetryableError, StoreFailedError
-from collector.landing import Landing, LandingLimits
-from collector.landing_batches import Handed
+from collector.landing import Landing
+from collector.landing_batches import Handed, LandingLimits
 from collector.point_decoding import by_reference_count
 from collector.point_decoding import warm_up as warm_up_points
 from collector.redaction import AttributeRules

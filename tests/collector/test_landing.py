@@ -3,17 +3,22 @@
 import contextlib
 import gzip
 import json
+import threading
+import time
 from concurrent.futures import Future
+from dataclasses import replace
 
 import duckdb
+import numpy as np
 import pytest
 
 from collector.bodies import decode_record_body, spans_apart
 from collector.dead_letters import DeadLetters
-from collector.decoded import Rejected
-from collector.errors import PermanentError
-from collector.landing import Landing, LandingLimits
-from collector.landing_batches import Handed
+from collector.decoded import Rejected, SeriesUsed
+from collector.errors import PermanentError, RetryableError
+from collector.landing import Landing
+from collector.landing_batches import Handed, LandingLimits
+from collector.landing_writes import BatchWriter
 from collector.self_metrics import SelfMetrics
 from collector.spool import Spool
 from collector.spool_records import Position, Record
@@ -138,6 +143,62 @@ def test_a_record_of_which_very_much_is_refused_is_given_up_in_few_steps(tmp_pat
     (file,) = (tmp_path / "dead_letters").glob("*.jsonl")
     assert len(file.read_text().splitlines()) < 200
     assert spans_apart(body, len(body)) == [], "apart they are larger than they may be"
+
+
+def test_a_batch_is_gathered_and_made_ready_while_the_one_before_is_written(tmp_path, monkeypatch):
+    written, ready, go_on = [], threading.Event(), threading.Event()
+
+    def slow(store, batch, progress=None):
+        written.append(progress)
+        if len(written) == 1:
+            assert go_on.wait(10)
+        return land_conformed(store, batch, progress)
+
+    def prepared(writer, batch):
+        if written:
+            ready.set()
+        return prepare(writer, batch)
+
+    land_conformed, prepare = FileStore.land_conformed, BatchWriter.prepared
+    monkeypatch.setattr(FileStore, "land_conformed", slow)
+    monkeypatch.setattr(BatchWriter, "prepared", prepared)
+    with landing_in(tmp_path, linger_seconds=0) as (spool, landing, store):
+        landing.start()
+        first = spool.append(traces(1)).result(10)
+        while not written:
+            time.sleep(0.01)
+        second = spool.append(traces(2)).result(10)
+        assert ready.wait(10)
+        assert store.progress() < first
+        assert landing.oldest_age_seconds() > 0
+        go_on.set()
+        spool.close()
+        landing.close()
+        assert written == [first, second]
+        assert store.progress() == second
+        assert landing.oldest_age_seconds() == 0
+        assert store.query("SELECT count(*) AS n FROM spans").to_pylist() == [{"n": 2}]
+
+
+def test_a_database_that_can_not_tell_its_series_for_a_moment_does_not_end_the_landing(tmp_path, monkeypatch):
+    def failing(store, ids):
+        if len(asked) < 3:
+            asked.append(ids)
+            raise RetryableError("the disk is away")
+        return unknown_series(store, ids)
+
+    asked, unknown_series = [], FileStore.unknown_series
+    monkeypatch.setattr(FileStore, "unknown_series", failing)
+    with landing_in(tmp_path, linger_seconds=0) as (spool, landing, store):
+        landing.start()
+        series = SeriesUsed(np.array([7]), lambda places: ())
+        end = spool.append(SCRAPE, Handed(replace(decode_record_body(SCRAPE, 10**6), series=series))).result(10)
+        while store.progress() != end:
+            time.sleep(0.02)
+        spool.close()
+        landing.close()
+        assert len(asked) == 3
+        assert store.query("SELECT count(*) AS n FROM metric_points").to_pylist() == [{"n": 1}]
 
 
 def test_dead_letters_are_bounded_and_the_oldest_go_first(tmp_path):
