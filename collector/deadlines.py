@@ -22,7 +22,7 @@ class Deadlines:
         self._due: dict[int, tuple[float, Callable[[], None]]] = {}
         """Whoever is under way, the first to be late first: all have the same time."""
         self._numbers = itertools.count()
-        self._watching = self._asleep = self._closed = False
+        self._watching = self._closed = False
 
     @contextmanager
     def limit(self, late: Callable[[], None]) -> Iterator[None]:
@@ -33,8 +33,6 @@ class Deadlines:
             if not self._watching:
                 self._watching = True
                 threading.Thread(target=self._watch, name="deadlines", daemon=True).start()
-            elif self._asleep:
-                self._changed.notify()
         try:
             yield
         finally:
@@ -66,9 +64,8 @@ class Deadlines:
             if self._closed:
                 return []
             if not self._due:
-                self._asleep = True
-                self._changed.wait()
-                self._asleep = False
+                # Whoever comes meanwhile is due after that, so nobody has to wake this thread.
+                self._changed.wait(self._seconds)
                 return []
             number = next(iter(self._due))
             if (left := self._due[number][0] - time.monotonic()) > 0:

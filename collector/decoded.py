@@ -126,8 +126,8 @@ def merged_entries(bodies: Sequence[Decoded], unknown: Unknown | None = None) ->
         bodies: what was decoded.
         unknown: tells of each series id whether the tables lack it; None describes every series.
     """
-    walked = joined(one for body in bodies for one in body.walked)
-    return [*merged_plain(bodies, unknown).items(), *((one.table, one.build()) for one in walked)]
+    walked = [(one.table, one.build()) for one in joined(one for body in bodies for one in body.walked)]
+    return [*merged_plain(bodies, unknown).items(), *walked]  # to ask what is unknown may have to wait for the database
 
 
 def merged_tables(bodies: Sequence[Decoded], unknown: Unknown | None = None) -> dict[str, pa.Table]:

@@ -6,68 +6,57 @@ another writes the batch before (`collector/landing_writes.py`); they are writte
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from collector.dead_letters import DeadLetters
 from collector.decoded import Decoded, Rejected
 from collector.errors import CollectorError, PermanentError, RetryableError, StoreFailedError
-from collector.landing_batches import Arrival, Handed, LandingLimits, held_bytes, let_go, lost, rows_in
-from collector.landing_writes import BatchWriter, Prepared, decoded_or_lost
-from collector.redaction import AttributeRules
-from collector.self_metrics import SelfMetrics
-from collector.spool_records import Damage, DamagedRecordError, Position, Record, Spooled
-from collector.store import Store
+from collector.handover import Handover
+from collector.landing_batches import Arrival, Batch, Handed, LandingLimits, Prepared, held_bytes, let_go, lost, rows_in
+from collector.landing_writes import BatchWriter, decoded_or_lost
+from collector.spool_records import Damage, DamagedRecordError, Record, Spooled
 from collector.trace_decoding import TraceDecoder
 
 log = logging.getLogger(__name__)
 
 LINGER_SLICE_SECONDS = 0.02
 """While it lingers the landing looks so often for more: to be woken for each record costs those who bring them."""
+CHECKPOINT_LOOK_SECONDS = 1.0
+"""So often a checkpoint is thought of where nothing lands."""
 DRAIN_SECONDS = 5.0
 """How long a stopping collector goes on with the records of the last run."""
 
 
+STOPS = "the collector stops; the rows land at its next start"
+
+
 @dataclass(slots=True)
 class Landing:
-    """The landing's threads and their queue.
+    """The landing's two threads and their queue.
 
     Args:
-        store: where the rows go.
+        writer: puts batches into the tables.
         read_again: reads a record whose body was let go for want of memory.
         traces: decodes what came without rows; nobody else may use it.
-        dead_letters: where rejects go.
-        metrics: told about every batch.
-        on_progress: called with the spool position after each commit.
         on_failure: called when the database can't go on in this process.
-        limits: when a batch is landed.
-        rules: which attributes are kept.
-        clock: seconds since 1970.
     """
 
-    store: Store
+    writer: BatchWriter
     read_again: Callable[[Spooled], Record]
     traces: TraceDecoder
-    dead_letters: DeadLetters
-    metrics: SelfMetrics
-    on_progress: Callable[[Position], None]
     on_failure: Callable[[StoreFailedError], None]
-    limits: LandingLimits = field(default_factory=LandingLimits)
-    rules: AttributeRules = field(default_factory=AttributeRules)
-    clock: Callable[[], float] = time.time
     _queue: queue.SimpleQueue[Spooled | None] = field(default_factory=queue.SimpleQueue)
     _held_bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _thread: threading.Thread | None = None
-    _stopping: threading.Event = field(default_factory=threading.Event)
-    _writer: BatchWriter = field(init=False)
-    _written: Future[None] | None = None
-    """The batch that is being written."""
+    _threads: tuple[threading.Thread, ...] = ()
+    _handover: Handover[Batch] = field(default_factory=Handover)
+    """Where the next batch is handed to the thread that writes."""
     _gathered_us: int | None = None
     _writing_us: int | None = None
     """When the first record of the batch that is gathered, and of the one that is written, came in."""
@@ -76,11 +65,10 @@ class Landing:
     _ended: bool = False
     _give_up_at: float = 0.0
 
-    def __post_init__(self) -> None:
-        self._writer = BatchWriter(
-            self.store, self.dead_letters, self.metrics, self.on_progress, self.limits, self.rules, self.clock,
-            self._stopping,
-        )  # fmt: skip
+    @property
+    def limits(self) -> LandingLimits:
+        """When a batch is landed, and how much may wait in memory."""
+        return self.writer.limits
 
     @property
     def replaying(self) -> bool:
@@ -90,7 +78,7 @@ class Landing:
     @property
     def stopping(self) -> bool:
         """True once it was asked to stop."""
-        return self._stopping.is_set()
+        return self.writer.stopping.is_set()
 
     def start(self, replay: Iterable[Spooled] = ()) -> None:
         """Start the threads.
@@ -99,8 +87,12 @@ class Landing:
             replay: the records that the last run left, which are landed before those that are put.
         """
         self._replay = iter(replay)
-        self._thread = threading.Thread(target=self._run, name="landing", daemon=True)
-        self._thread.start()
+        self._threads = tuple(
+            threading.Thread(target=work, name=name, daemon=True)
+            for name, work in (("landing", self._gather_all), ("landing-writes", self._write_all))
+        )
+        for thread in self._threads:
+            thread.start()
 
     def put(self, records: Iterable[Spooled]) -> None:
         """Queue durable records, in the order of the spool."""
@@ -110,71 +102,91 @@ class Landing:
                 if fits := self._held_bytes + size <= self.limits.memory_bytes:
                     self._held_bytes += size
             self._queue.put(spooled if fits else let_go(spooled))
+        if self._handover.over:
+            self._turn_away()
 
     def close(self) -> None:
         """Land what is queued, checkpoint and stop; a long replay is left to the next start."""
         self._give_up_at = time.monotonic() + DRAIN_SECONDS
-        self._stopping.set()
+        self.writer.stopping.set()
         self._queue.put(None)
-        if self._thread is not None:
-            self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def oldest_age_seconds(self) -> float:
         """Return the age of the oldest record that is being landed; 0 where none waits."""
         oldest = self._writing_us or self._gathered_us
-        return max(0.0, self.clock() - oldest / 1e6) if oldest is not None else 0.0
+        return max(0.0, self.writer.clock() - oldest / 1e6) if oldest is not None else 0.0
 
-    def _run(self) -> None:
+    def _gather_all(self) -> None:
+        """Make batches, each while the one before is written."""
         try:
-            with ThreadPoolExecutor(1, "landing-writes") as writes:
-                while (batch := self._gather()) is not None:
-                    prepared = self._prepared(batch)
-                    self._settle()
-                    self._writing_us, self._gathered_us = self._gathered_us, None
-                    self._written = writes.submit(self._write, batch, prepared)
-                    if self._replaying:
-                        self._settle()
-                        self._replaying = self._replay is not None
-                self._settle()
-            self._turn_away()
-            self._writer.checkpoint()
-        except StoreFailedError as error:
-            self.on_failure(error)
-        except RetryableError as error:
-            log.error("landing_left_to_next_start", extra={"error": str(error)})
-        except BaseException as error:
-            self.on_failure(StoreFailedError(f"the landing broke off: {type(error).__name__}: {error}"))
-            raise
+            while not self._handover.over and (arrivals := self._gather()) is not None:
+                if arrivals:
+                    self._hand_over(arrivals)
+        except BaseException as error:  # noqa: BLE001 - told
+            self._failed(error)
+        finally:
+            self._handover.close()
 
-    def _prepared(self, batch: list[Arrival]) -> Prepared | None:
+    def _hand_over(self, arrivals: list[Arrival]) -> None:
+        """Hand a batch to the thread that writes, once that is free."""
+        if not self._handover.put(Batch(arrivals, self._prepared(arrivals))):
+            turn_away(arrival.landed for arrival in arrivals)
+        self._gathered_us = None
+        # What is damaged of the spool is kept by this thread while it replays: beside no other batch, and in order.
+        if self._replaying and self._handover.wait():
+            self._replaying = self._replay is not None
+
+    def _prepared(self, arrivals: list[Arrival]) -> Prepared | None:
         """Make Arrow of a batch while the one before is written; what can't be is told apart when its turn comes."""
         try:
-            return self._writer.prepared(batch)
+            return self.writer.prepared(arrivals)
         except (PermanentError, RetryableError):
             return None
 
-    def _settle(self) -> None:
-        """Wait until the batch that is being written has landed, and raise what it failed with."""
-        if self._written is not None:
-            self._written.result()
-            self._written = None
+    def _write_all(self) -> None:
+        """Write batches, and look after the database's log."""
+        try:
+            while not self._handover.finished:
+                if (batch := self._handover.take(CHECKPOINT_LOOK_SECONDS)) is not None:
+                    self._write(batch)
+                    self._handover.done()
+                    del batch  # it may be large, and this thread may wait long
+                self.writer.checkpoint_if_due()
+            self.writer.checkpoint()
+        except BaseException as error:  # noqa: BLE001 - told
+            self._failed(error)
+        finally:
+            if (left := self._handover.end()) is not None:
+                turn_away(arrival.landed for arrival in left.arrivals)
+            self._turn_away()
 
-    def _write(self, batch: list[Arrival], prepared: Prepared | None) -> None:
-        """Write a batch, which may be empty, and look after the database's log."""
-        if batch:
-            self._writer.write(batch, prepared)
-        self._writing_us = None
-        self._writer.checkpoint_if_due()
+    def _write(self, batch: Batch) -> None:
+        """Write a batch; whoever waits for it is told something in any case."""
+        self._writing_us = batch.arrivals[0].record.received_us
+        try:
+            self.writer.write(batch.arrivals, batch.prepared)
+        finally:
+            turn_away(arrival.landed for arrival in batch.arrivals)
+            self._writing_us = None
+
+    def _failed(self, error: BaseException) -> None:
+        """Say that a thread has ended by an error: what is not landed lies in the spool for the next start."""
+        if isinstance(error, StoreFailedError):
+            self.on_failure(error)
+        elif isinstance(error, RetryableError):
+            log.error("landing_left_to_next_start", extra={"error": str(error)})
+        else:
+            log.error("landing_broke_off", exc_info=error)
+            self.on_failure(StoreFailedError(f"the landing broke off: {type(error).__name__}: {error}"))
 
     def _turn_away(self) -> None:
         """Tell those who wait for the landing of records that the next start lands."""
-        while True:
-            try:
-                left = self._queue.get_nowait()
-            except queue.Empty:
-                return
-            if left is not None and left.handed is not None and left.handed.landed is not None:
-                left.handed.landed.set_exception(RetryableError("the collector stops; the rows land at its next start"))
+        with contextlib.suppress(queue.Empty):
+            while True:
+                if (left := self._queue.get_nowait()) is not None and left.handed is not None:
+                    turn_away([left.handed.landed])
 
     def _gather(self) -> list[Arrival] | None:
         """Wait for a record and what follows it within the linger; None once stopped and empty."""
@@ -185,7 +197,7 @@ class Landing:
         deadline = time.monotonic() + self.limits.linger_seconds
         while rows < self.limits.rows_limit:
             last = batch[-1]
-            hurried = (last.handed is not None and last.handed.landed is not None) or self._stopping.is_set()
+            hurried = (last.handed is not None and last.handed.landed is not None) or self.stopping
             first = self._next(0.0)
             if first is not None:
                 batch.append(first)
@@ -194,21 +206,26 @@ class Landing:
             left = deadline - time.monotonic()
             if hurried or self._ended or left <= 0:
                 break
-            self._stopping.wait(min(left, LINGER_SLICE_SECONDS))
-        arrivals = self._arrivals(batch)
+            self.writer.stopping.wait(min(left, LINGER_SLICE_SECONDS))
+        try:
+            arrivals = self._arrivals(batch)
+        except BaseException:
+            turn_away(spooled.handed.landed for spooled in batch if spooled.handed is not None)
+            raise
         self._gathered_us = arrivals[0].record.received_us
         return arrivals
 
     def _next(self, patience_seconds: float, *, alone: bool = False) -> Spooled | None:
         """Return the next record: those of the last run first; None where none comes in time, or no more will."""
         if self._replay is not None:
-            if self._stopping.is_set() and time.monotonic() > self._give_up_at:
+            if self.stopping and time.monotonic() > self._give_up_at:
                 self._ended = True
                 return None
             if (spooled := next(self._replay, None)) is not None:
                 return spooled
             self._replay = None
-            self._replaying = not alone
+            if alone:
+                self._replaying = False
         if self._ended:
             return None
         try:
@@ -244,16 +261,23 @@ class Landing:
 
     def _read_again(self, spooled: Spooled) -> Record:
         try:
-            return self._writer.insist("spool_unreadable", lambda: self.read_again(spooled))
+            return self.writer.insist("spool_unreadable", lambda: self.read_again(spooled))
         except DamagedRecordError as error:
             log.error("spool_record_lost", extra={"segment": spooled.end.segment, "error": str(error)})
-            return Record("damaged", "identity", int(self.clock() * 1e6), {}, error.content)
+            return Record("damaged", "identity", int(self.writer.clock() * 1e6), {}, error.content)
 
     def keep_damaged(self, damage: Damage) -> None:
         """Put bytes of the spool that are no whole record into the dead letters; called by the thread that gathers."""
-        record = Record("damaged", "identity", int(self.clock() * 1e6), {}, damage.content)
+        record = Record("damaged", "identity", int(self.writer.clock() * 1e6), {}, damage.content)
         said = f"bytes {damage.start_bytes} to {damage.end.offset_bytes} of segment {damage.end.segment} are no record"
         letter = (record, damage.end, (Rejected(said, damage.content),))
-        self._writer.insist("dead_letters_failed", lambda: self.dead_letters.keep_all([letter]))
-        self.metrics.count("fleetmeter_damaged_spool_bytes", len(damage.content))
-        self.metrics.count("fleetmeter_dead_letters", kind=record.kind)
+        self.writer.insist("dead_letters_failed", lambda: self.writer.dead_letters.keep_all([letter]))
+        self.writer.metrics.count("fleetmeter_damaged_spool_bytes", len(damage.content))
+        self.writer.metrics.count("fleetmeter_dead_letters", kind=record.kind)
+
+
+def turn_away(waiting: Iterable[Future[int] | None]) -> None:
+    """Tell those who wait for the landing that it does not come; who was told already is told nothing else."""
+    for landed in waiting:
+        if landed is not None and not landed.done():
+            landed.set_exception(RetryableError(STOPS))

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from collector.decoded import Decoded, Rejected, Unknown, merged_entries
-from collector.errors import PermanentError
 from collector.spool_records import Position, Record, Spooled
 
 BODY_BYTES_PER_ROW = 40
@@ -42,6 +41,28 @@ class Arrival:
     """Told how many rows were new, where somebody waits for that."""
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch as the store takes it."""
+
+    entries: list[tuple[str, pa.Table]]
+    """Rows by table, without the attributes that are not to be kept."""
+    owners: dict[int, list[int]]
+    """For the id of each arrival that somebody waits for, the entries that are its own."""
+    dropped: dict[str, int]
+    """Attributes that are not kept, by reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records that are landed in one transaction."""
+
+    arrivals: list[Arrival]
+    """In the order of the spool."""
+    prepared: Prepared | None
+    """What the store takes of them; None where that could not be made of all of them."""
+
+
 def lost(record: Record, error: BaseException) -> Decoded:
     """Return no rows, and the whole record as rejected."""
     return Decoded({}, 0, (Rejected(str(error), record.body),))
@@ -56,21 +77,15 @@ def entries_of(
 
     Returns:
         The entries (table, rows) to insert, and for each arrival's id the entries that are its own.
-
-    Raises:
-        PermanentError: a value is of no Arrow type, which no decoder should let through.
     """
     entries: list[tuple[str, pa.Table]] = []
     owners: dict[int, list[int]] = {}
-    try:
-        for arrival in batch:
-            if arrival.landed is not None:
-                own = list(arrival.decoded.tables.items())
-                owners[id(arrival)] = list(range(len(entries), len(entries) + len(own)))
-                entries += own
-        entries += merged_entries([one.decoded for one in batch if one.landed is None], unknown)
-    except (pa.ArrowException, ArithmeticError, TypeError, ValueError) as error:
-        raise PermanentError(f"rows that are no Arrow: {error}") from error
+    for arrival in batch:
+        if arrival.landed is not None:
+            own = list(arrival.decoded.tables.items())
+            owners[id(arrival)] = list(range(len(entries), len(entries) + len(own)))
+            entries += own
+    entries += merged_entries([one.decoded for one in batch if one.landed is None], unknown)
     return entries, owners
 
 
@@ -92,7 +107,8 @@ def rows_in(spooled: Spooled) -> int:
     """Return about how many rows a record brings."""
     if spooled.handed is not None and spooled.handed.decoded is not None:
         return int(spooled.handed.decoded.rows_count)
-    return len(spooled.record.body) // BODY_BYTES_PER_ROW if spooled.record is not None else 1
+    body_bytes = spooled.end.offset_bytes - spooled.start_bytes if spooled.record is None else len(spooled.record.body)
+    return max(1, body_bytes // BODY_BYTES_PER_ROW)
 
 
 def let_go(spooled: Spooled) -> Spooled:

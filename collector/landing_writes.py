@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -20,7 +22,7 @@ from collector.bodies import decode_record_body, decompressed, spans_apart
 from collector.dead_letters import DeadLetters
 from collector.decoded import Decoded, Rejected
 from collector.errors import PermanentError, RetryableError, StoreFailedError
-from collector.landing_batches import Arrival, LandingLimits, entries_of, lost
+from collector.landing_batches import Arrival, LandingLimits, Prepared, entries_of, lost
 from collector.redaction import AttributeRules
 from collector.self_metrics import SelfMetrics
 from collector.spool_records import Position, Record
@@ -36,30 +38,19 @@ REFUSED_LIMIT = 100
 """Of a record that the database refuses no more than so many spans are told apart."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A batch as the store takes it."""
-
-    entries: list[tuple[str, pa.Table]]
-    """Rows by table, without the attributes that are not to be kept."""
-    owners: dict[int, list[int]]
-    """For the id of each arrival that somebody waits for, the entries that are its own."""
-    dropped: dict[str, int]
-    """Attributes that are not kept, by reason."""
-
-
 @dataclass(slots=True)
 class BatchWriter:
     """Puts batches into the tables.
 
-    `prepared` may be called of one batch while another is written; all else is for one thread at a time.
+    `prepared` may be called of one batch while another is written, and `insist` by anybody; all else is for one thread
+    at a time.
 
     Args:
         store: where the rows go.
         dead_letters: where rejects go.
         metrics: told about every batch.
         on_progress: called with the spool position after each commit.
-        limits: as of the landing.
+        limits: when a batch is landed.
         rules: which attributes are kept.
         clock: seconds since 1970.
         stopping: set once the collector is to stop.
@@ -69,10 +60,10 @@ class BatchWriter:
     dead_letters: DeadLetters
     metrics: SelfMetrics
     on_progress: Callable[[Position], None]
-    limits: LandingLimits
-    rules: AttributeRules
-    clock: Callable[[], float]
-    stopping: threading.Event
+    limits: LandingLimits = field(default_factory=LandingLimits)
+    rules: AttributeRules = field(default_factory=AttributeRules)
+    clock: Callable[[], float] = time.time
+    stopping: threading.Event = field(default_factory=threading.Event)
     _checkpointed: float = field(default_factory=time.monotonic)
     _dirty: bool = False
 
@@ -81,16 +72,17 @@ class BatchWriter:
 
         Raises:
             PermanentError: a value is of no Arrow type.
+            RetryableError: memory is short, or the database can't tell for the moment which series it knows.
         """
-        entries, owners = entries_of(batch, self.store.unknown_series)
-        dropped: dict[str, int] = {}
-        kept = []
-        for table, rows in entries:
-            ruled, counts = self.rules.applied(rows)
-            kept.append((table, ruled))
-            for reason, count in counts.items():
-                dropped[reason] = dropped.get(reason, 0) + count
-        return Prepared(kept, owners, dropped)
+        with made_of_arrow():
+            entries, owners = entries_of(batch, self.store.unknown_series)
+            dropped: Counter[str] = Counter()
+            kept = []
+            for table, rows in entries:
+                ruled, counts = self.rules.applied(rows)
+                kept.append((table, ruled))
+                dropped.update(counts)
+        return Prepared(kept, owners, +dropped)
 
     def write(self, batch: list[Arrival], prepared: Prepared | None = None) -> None:
         """Land a batch whole, or, where its content is refused, record by record.
@@ -120,13 +112,12 @@ class BatchWriter:
 
     def _insert(self, prepared: Prepared, end: Position | None) -> list[int]:
         """Insert rows and the spool's progress; return how many of each entry were new."""
-        for reason, count in prepared.dropped.items():
-            if count:
-                self.metrics.count("fleetmeter_dropped_attributes", count, reason=reason)
         started = time.monotonic()
         counts = self.insist("landing_failed", lambda: self.store.land_conformed(prepared.entries, end))
         self.metrics.observe("fleetmeter_landing_seconds", time.monotonic() - started)
         self._dirty = True
+        for reason, count in prepared.dropped.items():
+            self.metrics.count("fleetmeter_dropped_attributes", count, reason=reason)
         for (table, rows), count in zip(prepared.entries, counts, strict=True):
             self.metrics.count("fleetmeter_landed_rows", count, table=table)
             self.metrics.count("fleetmeter_duplicate_rows", rows.num_rows - count, table=table)
@@ -240,3 +231,14 @@ def decoded_or_lost(record: Record, max_body_bytes: int) -> Decoded:
         return decode_record_body(record, max_body_bytes)
     except PermanentError as error:
         return lost(record, error)
+
+
+@contextmanager
+def made_of_arrow() -> Iterator[None]:
+    """Say of what goes wrong in making Arrow whether the rows are to blame, or the machine."""
+    try:
+        yield
+    except MemoryError as error:  # Arrow's own is one too
+        raise RetryableError(f"no memory to land a batch: {error}") from error
+    except (pa.ArrowException, ArithmeticError, TypeError, ValueError) as error:
+        raise PermanentError(f"rows that are no Arrow: {error}") from error

@@ -16,6 +16,7 @@ from collector.dead_letters import DeadLetters
 from collector.errors import PermanentError, RetryableError, StoreFailedError
 from collector.landing import Landing
 from collector.landing_batches import Handed, LandingLimits
+from collector.landing_writes import BatchWriter
 from collector.point_decoding import by_reference_count
 from collector.point_decoding import warm_up as warm_up_points
 from collector.redaction import AttributeRules
@@ -67,17 +68,17 @@ class Pipeline:
         landed = self.store.progress()
         dead_letters = DeadLetters(config.data_dir / "dead_letters", config.dead_letter_limit_bytes)
         self.traces = TraceDecoding(TraceDecoder(self.metrics, config.max_body_bytes), self._keep_traces)
-        self.landing = Landing(
+        writer = BatchWriter(
             self.store,
-            self._read_again,
-            TraceDecoder(self.metrics, config.max_body_bytes),
             dead_letters,
             self.metrics,
             self._progressed,
-            self.on_failure,
             limits_of(config),
             AttributeRules(config.redact_attributes, config.attribute_limit, config.attribute_value_limit),
             self.clock,
+        )
+        self.landing = Landing(
+            writer, self._read_again, TraceDecoder(self.metrics, config.max_body_bytes), self.on_failure
         )
         try:
             self.spool = Spool(

@@ -259,10 +259,15 @@ class FileStore:
         return counts
 
     def _checkpoint_if_long(self) -> None:
-        """Checkpoint where the log has grown long; a backup under way puts it off."""
+        """Checkpoint where the log has grown long; a backup under way puts it off, and so does a full disk."""
         log_file = Path(self.path + ".wal")
         if log_file.is_file() and log_file.stat().st_size > LONGEST_LOG_BYTES:
-            self.checkpoint()
+            try:
+                self.checkpoint()
+            except StoreFailedError:
+                raise
+            except RetryableError as error:  # the rows are landed all the same
+                log.error("checkpoint_failed", extra={"error": str(error)})
 
     def _look_for_collisions(self, cursor: duckdb.DuckDBPyConnection, batch: Sequence[tuple[str, pa.Table]]) -> None:
         """Say it if two series ever share an id: their points would be mixed."""

@@ -3,7 +3,6 @@
 import base64
 import json
 import random
-import threading
 
 import pytest
 
@@ -12,7 +11,7 @@ from collector.config import CollectorConfig
 from collector.landing_batches import Handed
 from collector.spool_records import MAGIC, Record, encode_record
 from collector.testing import span_message, traces_body
-from tests.collector.test_landing import SCRAPE, landing_in, run, traces
+from tests.collector.test_landing import SCRAPE, landing_in, retries, run, traces, until
 
 GARBAGE = Record("traces", "identity", 1_790_000_100_000_000, {}, b"garbage")
 
@@ -28,24 +27,6 @@ def spooled(number):
     """A record of one span, the same at every call, that no disk can make smaller."""
     text = random.Random(number).randbytes(4000).hex()
     return Record("traces", "identity", 1_790_000_100_000_000, {}, traces_body(span_message(number, {"text": text})))
-
-
-def until(condition):
-    pause = threading.Event()
-    for _ in range(6000):
-        if condition():
-            return
-        pause.wait(0.01)
-    raise AssertionError("it did not come to that")
-
-
-def retries(landing):
-    (line,) = (
-        line
-        for line in landing.metrics.exposition().decode().splitlines()
-        if line.startswith("fleetmeter_landing_retries_total")
-    )
-    return float(line.split()[1])
 
 
 def letters_in(folder):

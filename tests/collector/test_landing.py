@@ -4,20 +4,20 @@ import contextlib
 import gzip
 import json
 import threading
-import time
 from concurrent.futures import Future
 from dataclasses import replace
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from collector.bodies import decode_record_body, spans_apart
 from collector.dead_letters import DeadLetters
-from collector.decoded import Rejected, SeriesUsed
-from collector.errors import PermanentError, RetryableError
+from collector.decoded import Decoded, Rejected, SeriesUsed
+from collector.errors import PermanentError, RetryableError, StoreFailedError
 from collector.landing import Landing
-from collector.landing_batches import Handed, LandingLimits
+from collector.landing_batches import BODY_BYTES_PER_ROW, Handed, LandingLimits, entries_of
 from collector.landing_writes import BatchWriter
 from collector.self_metrics import SelfMetrics
 from collector.spool import Spool
@@ -33,15 +33,33 @@ def traces(number):
     return Record("traces", "identity", 1_790_000_100_000_000, {}, traces_body(span_message(number)))
 
 
+def until(condition):
+    pause = threading.Event()
+    for _ in range(6000):
+        if condition():
+            return
+        pause.wait(0.01)
+    raise AssertionError("it did not come to that")
+
+
+def retries(landing):
+    (line,) = (
+        line
+        for line in landing.writer.metrics.exposition().decode().splitlines()
+        if line.startswith("fleetmeter_landing_retries_total")
+    )
+    return float(line.split()[1])
+
+
 @contextlib.contextmanager
-def landing_in(folder, linger_seconds=600, **limits):
+def landing_in(folder, linger_seconds=600, expected_failures=0, **limits):
     store = FileStore(folder / "f.duckdb", threads=1)
     spools, landed, failures = [], [], []
+    letters = DeadLetters(folder / "dead_letters", 10**6)
+    writer = BatchWriter(store, letters, SelfMetrics(), landed.append, LandingLimits(linger_seconds, **limits))
     landing = Landing(
-        store, lambda spooled: spools[0].read(spooled), TraceDecoder(SelfMetrics(), 10**6),
-        DeadLetters(folder / "dead_letters", 10**6), SelfMetrics(),
-        landed.append, failures.append, LandingLimits(linger_seconds, **limits),
-    )  # fmt: skip
+        writer, lambda spooled: spools[0].read(spooled), TraceDecoder(SelfMetrics(), 10**6), failures.append
+    )
     spools.append(
         Spool(
             folder / "spool", landed=store.progress(), limit_bytes=10**9,
@@ -49,9 +67,11 @@ def landing_in(folder, linger_seconds=600, **limits):
         )
     )  # fmt: skip
     spools[0].start()
-    yield spools[0], landing, store
-    store.close()
-    assert failures == []
+    try:
+        yield spools[0], landing, store
+    finally:
+        store.close()
+    assert len(failures) == expected_failures, failures
 
 
 def run(spool, landing, replay=()):
@@ -155,7 +175,7 @@ def test_a_batch_is_gathered_and_made_ready_while_the_one_before_is_written(tmp_
         return land_conformed(store, batch, progress)
 
     def prepared(writer, batch):
-        if written:
+        if written and batch:
             ready.set()
         return prepare(writer, batch)
 
@@ -165,8 +185,7 @@ def test_a_batch_is_gathered_and_made_ready_while_the_one_before_is_written(tmp_
     with landing_in(tmp_path, linger_seconds=0) as (spool, landing, store):
         landing.start()
         first = spool.append(traces(1)).result(10)
-        while not written:
-            time.sleep(0.01)
+        until(lambda: written)
         second = spool.append(traces(2)).result(10)
         assert ready.wait(10)
         assert store.progress() < first
@@ -193,12 +212,90 @@ def test_a_database_that_can_not_tell_its_series_for_a_moment_does_not_end_the_l
         landing.start()
         series = SeriesUsed(np.array([7]), lambda places: ())
         end = spool.append(SCRAPE, Handed(replace(decode_record_body(SCRAPE, 10**6), series=series))).result(10)
-        while store.progress() != end:
-            time.sleep(0.02)
+        until(lambda: store.progress() == end)
         spool.close()
         landing.close()
         assert len(asked) == 3
         assert store.query("SELECT count(*) AS n FROM metric_points").to_pylist() == [{"n": 1}]
+
+
+def test_a_database_that_fails_is_told_at_once_though_the_next_batch_can_not_be_read(tmp_path, monkeypatch):
+    def failing(store, batch, progress=None):
+        assert go_on.wait(10)
+        raise StoreFailedError("the file is gone")
+
+    go_on = threading.Event()
+    monkeypatch.setattr(FileStore, "land_conformed", failing)
+    first, second, third = Future(), Future(), Future()
+    with landing_in(tmp_path, 0, expected_failures=1, memory_bytes=0) as (spool, landing, _store):
+        told = []
+        monkeypatch.setattr(landing, "on_failure", lambda error, tell=landing.on_failure: (tell(error), told.append(1)))
+        landing.start()
+        spool.append(traces(1), Handed(None, first)).result(10)
+        until(lambda: landing.oldest_age_seconds() > 0)
+        monkeypatch.setattr(landing, "read_again", unreadable)
+        spool.append(traces(2), Handed(None, second)).result(10)
+        until(lambda: retries(landing) > 0)
+        go_on.set()
+        until(lambda: told)
+        spool.append(traces(3), Handed(None, third)).result(10)
+        spool.close()
+        landing.close()
+    for landed in (first, second, third):
+        assert isinstance(landed.exception(0), RetryableError), "whoever waits is told"
+
+
+def unreadable(spooled):
+    raise RetryableError("the file can't be opened")
+
+
+def test_a_batch_is_bounded_also_where_memory_was_short(tmp_path, monkeypatch):
+    def counted(writer, batch, prepared=None):
+        batches.append(len(batch))
+        return write(writer, batch, prepared)
+
+    batches, write = [], BatchWriter.write
+    monkeypatch.setattr(BatchWriter, "write", counted)
+    spans = [span_message(number) for number in range(1, 101)]
+    body = traces_body(*spans)
+    with landing_in(tmp_path, memory_bytes=0, rows_limit=3 * len(body) // BODY_BYTES_PER_ROW) as (spool, landing, _):
+        record = Record("traces", "identity", 1_790_000_100_000_000, {}, body)
+        for _ in range(12):
+            spool.append(record, Handed(Decoded())).result(10)
+        run(spool, landing)
+    assert (sum(batches), max(batches)) == (12, 3)
+
+
+def test_a_log_that_can_not_be_written_into_the_file_takes_no_landing_back(tmp_path, monkeypatch):
+    def full(store):
+        raise RetryableError("the disk is full")
+
+    monkeypatch.setattr("collector.store.LONGEST_LOG_BYTES", 0)
+    with landing_in(tmp_path, linger_seconds=0) as (spool, landing, store):
+        monkeypatch.setattr(FileStore, "checkpoint", full)
+        waiting = Future()
+        end = spool.append(traces(1), Handed(None, waiting)).result(10)
+        run(spool, landing)
+        assert (waiting.result(0), store.progress()) == (1, end)
+        assert retries(landing) == 0
+
+
+def test_rows_for_which_there_is_no_memory_now_are_landed_later(tmp_path, monkeypatch):
+    def short(batch, unknown=None):
+        if len(asked) < 3:
+            asked.append(batch)
+            raise pa.ArrowMemoryError("malloc of size 8 failed")
+        return entries_of(batch, unknown)
+
+    asked = []
+    monkeypatch.setattr("collector.landing_writes.entries_of", short)
+    with landing_in(tmp_path, linger_seconds=0) as (spool, landing, store):
+        landing.start()
+        end = spool.append(traces(1)).result(10)
+        until(lambda: store.progress() == end)
+        spool.close()
+        landing.close()
+        assert store.query("SELECT count(*) AS n FROM spans").to_pylist() == [{"n": 1}]
 
 
 def test_dead_letters_are_bounded_and_the_oldest_go_first(tmp_path):
