@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import statistics
 import tempfile
@@ -48,6 +49,12 @@ def on_cores(count: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+@functools.lru_cache(1)
+def made(spans_count: int, batch: int, *, gzipped: bool) -> list[bytes]:
+    """Make bodies, once for all runs: that takes longer than to send them."""
+    return bodies_of(spans_count, batch, gzipped=gzipped)
+
+
 def end_to_end(
     spans_count: int, batch: int, senders: int, *, grpc: bool = False, **environment: str
 ) -> dict[str, float]:
@@ -55,7 +62,7 @@ def end_to_end(
 
     Seconds count from the first body sent: the sender's start is no part of them.
     """
-    bodies = bodies_of(spans_count, batch, gzipped=not grpc)
+    bodies = made(spans_count, batch, gzipped=not grpc)
     with tempfile.TemporaryDirectory() as folder, running_collector(Path(folder), **environment) as collector:
         assert collector.process is not None
         collector.wait_ready(seconds=180)
