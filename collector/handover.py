@@ -36,11 +36,10 @@ class Handover(Generic[T]):
     def put(self, one: T) -> bool:
         """Wait until nothing is under way, and hand over; False, and it stays here, once nothing is taken any more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._over or not self._busy)
-            if not self._over:
+            if going := self.wait():
                 self._there, self._busy = one, True
                 self._changed.notify_all()
-            return not self._over
+            return going
 
     def close(self) -> None:
         """Say that nothing more comes."""

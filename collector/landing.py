@@ -31,9 +31,9 @@ CHECKPOINT_LOOK_SECONDS = 1.0
 """So often a checkpoint is thought of where nothing lands."""
 DRAIN_SECONDS = 5.0
 """How long a stopping collector goes on with the records of the last run."""
-
-
 STOPS = "the collector stops; the rows land at its next start"
+DAMAGED = "damaged"
+"""The kind of what stands for bytes of the spool that are no record."""
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class Landing:
         writer: puts batches into the tables.
         read_again: reads a record whose body was let go for want of memory.
         traces: decodes what came without rows; nobody else may use it.
-        on_failure: called when the database can't go on in this process.
+        on_failure: called, from either thread, when the landing can't go on in this process.
     """
 
     writer: BatchWriter
@@ -91,8 +91,12 @@ class Landing:
             threading.Thread(target=work, name=name, daemon=True)
             for name, work in (("landing", self._gather_all), ("landing-writes", self._write_all))
         )
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:
+            self._handover.end()
+            raise
 
     def put(self, records: Iterable[Spooled]) -> None:
         """Queue durable records, in the order of the spool."""
@@ -111,7 +115,8 @@ class Landing:
         self.writer.stopping.set()
         self._queue.put(None)
         for thread in self._threads:
-            thread.join()
+            if thread.is_alive():
+                thread.join()
 
     def oldest_age_seconds(self) -> float:
         """Return the age of the oldest record that is being landed; 0 where none waits."""
@@ -142,18 +147,20 @@ class Landing:
         """Make Arrow of a batch while the one before is written; what can't be is told apart when its turn comes."""
         try:
             return self.writer.prepared(arrivals)
-        except (PermanentError, RetryableError):
+        except Exception:  # noqa: BLE001 - the thread that writes meets it again, and tells
             return None
 
     def _write_all(self) -> None:
         """Write batches, and look after the database's log."""
         try:
             while not self._handover.finished:
-                if (batch := self._handover.take(CHECKPOINT_LOOK_SECONDS)) is not None:
+                batch = self._handover.take(CHECKPOINT_LOOK_SECONDS)
+                if taken := batch is not None:
                     self._write(batch)
-                    self._handover.done()
-                    del batch  # it may be large, and this thread may wait long
+                batch = None  # it may be large, and this thread may wait long
                 self.writer.checkpoint_if_due()
+                if taken:
+                    self._handover.done()
             self.writer.checkpoint()
         except BaseException as error:  # noqa: BLE001 - told
             self._failed(error)
@@ -175,7 +182,7 @@ class Landing:
         """Say that a thread has ended by an error: what is not landed lies in the spool for the next start."""
         if isinstance(error, StoreFailedError):
             self.on_failure(error)
-        elif isinstance(error, RetryableError):
+        elif isinstance(error, RetryableError) and self.stopping:
             log.error("landing_left_to_next_start", extra={"error": str(error)})
         else:
             log.error("landing_broke_off", exc_info=error)
@@ -189,10 +196,11 @@ class Landing:
                     turn_away([left.handed.landed])
 
     def _gather(self) -> list[Arrival] | None:
-        """Wait for a record and what follows it within the linger; None once stopped and empty."""
+        """Wait for a record and what follows it within the linger; [] where none comes, None once there are no more."""
         first = self._next(1.0, alone=True)
         if first is None:
             return None if self._ended else []
+        self._gathered_us = first.record.received_us if first.record else int(self.writer.clock() * 1e6)
         batch, rows = [first], rows_in(first)
         deadline = time.monotonic() + self.limits.linger_seconds
         while rows < self.limits.rows_limit:
@@ -208,12 +216,10 @@ class Landing:
                 break
             self.writer.stopping.wait(min(left, LINGER_SLICE_SECONDS))
         try:
-            arrivals = self._arrivals(batch)
+            return self._arrivals(batch)
         except BaseException:
             turn_away(spooled.handed.landed for spooled in batch if spooled.handed is not None)
             raise
-        self._gathered_us = arrivals[0].record.received_us
-        return arrivals
 
     def _next(self, patience_seconds: float, *, alone: bool = False) -> Spooled | None:
         """Return the next record: those of the last run first; None where none comes in time, or no more will."""
@@ -246,6 +252,9 @@ class Landing:
         for spooled in batch:
             handed: Handed = spooled.handed or Handed(None)
             record = spooled.record or self._read_again(spooled)
+            if record.kind == DAMAGED:
+                turn_away([handed.landed], "its record in the spool is damaged; send the rows again")
+                handed = Handed(lost(record, PermanentError("a record of the spool that is damaged")))
             arrival = Arrival(record, spooled.end, handed.decoded or Decoded(), handed.landed)
             arrivals.append(arrival)
             if handed.decoded is None and record.kind == "traces":
@@ -264,11 +273,11 @@ class Landing:
             return self.writer.insist("spool_unreadable", lambda: self.read_again(spooled))
         except DamagedRecordError as error:
             log.error("spool_record_lost", extra={"segment": spooled.end.segment, "error": str(error)})
-            return Record("damaged", "identity", int(self.writer.clock() * 1e6), {}, error.content)
+            return Record(DAMAGED, "identity", int(self.writer.clock() * 1e6), {}, error.content)
 
     def keep_damaged(self, damage: Damage) -> None:
         """Put bytes of the spool that are no whole record into the dead letters; called by the thread that gathers."""
-        record = Record("damaged", "identity", int(self.writer.clock() * 1e6), {}, damage.content)
+        record = Record(DAMAGED, "identity", int(self.writer.clock() * 1e6), {}, damage.content)
         said = f"bytes {damage.start_bytes} to {damage.end.offset_bytes} of segment {damage.end.segment} are no record"
         letter = (record, damage.end, (Rejected(said, damage.content),))
         self.writer.insist("dead_letters_failed", lambda: self.writer.dead_letters.keep_all([letter]))
@@ -276,8 +285,8 @@ class Landing:
         self.writer.metrics.count("fleetmeter_dead_letters", kind=record.kind)
 
 
-def turn_away(waiting: Iterable[Future[int] | None]) -> None:
+def turn_away(waiting: Iterable[Future[int] | None], reason: str = STOPS) -> None:
     """Tell those who wait for the landing that it does not come; who was told already is told nothing else."""
     for landed in waiting:
         if landed is not None and not landed.done():
-            landed.set_exception(RetryableError(STOPS))
+            landed.set_exception(RetryableError(reason))

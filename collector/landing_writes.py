@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 import pyarrow as pa
@@ -92,7 +93,7 @@ class BatchWriter:
             RetryableError: it failed, and the collector stops.
         """
         try:
-            whole = prepared or self.insist("landing_failed", lambda: self.prepared(batch))
+            whole = prepared or self.insist("landing_failed", partial(self.prepared, batch))
             self._write_in_one(batch, whole)
         except PermanentError as error:
             if len(batch) == 1:
@@ -196,8 +197,9 @@ class BatchWriter:
             for half in (bad[:middle], bad[middle:]):
                 record = replace(arrival.record, encoding="identity", body=b"".join(half))
                 rows = decoded_or_lost(record, self.limits.max_body_bytes)
+                alone = [replace(arrival, decoded=rows, landed=None)]
                 try:
-                    self._insert(self.prepared([replace(arrival, decoded=rows, landed=None)]), None)
+                    self._insert(self.insist("landing_failed", partial(self.prepared, alone)), None)
                 except PermanentError as of_half:
                     waiting.append((half, of_half))
         return refused
@@ -216,13 +218,13 @@ class BatchWriter:
         started = time.monotonic()
         try:
             self.store.checkpoint()
+            self._dirty = False
         except StoreFailedError:
             raise
         except RetryableError as error:
             log.error("checkpoint_failed", extra={"error": str(error)})
         self.metrics.observe("fleetmeter_checkpoint_seconds", time.monotonic() - started)
         self._checkpointed = time.monotonic()
-        self._dirty = False
 
 
 def decoded_or_lost(record: Record, max_body_bytes: int) -> Decoded:

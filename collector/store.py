@@ -20,7 +20,7 @@ from collector.archive import Archive, large_tables
 from collector.archive_views import build_views, views_are_current
 from collector.config import CollectorConfig
 from collector.duckdb_files import lock_in, open_file, settings
-from collector.errors import PermanentError, RetryableError, StoreFailedError
+from collector.errors import CollectorError, PermanentError, RetryableError, StoreFailedError
 from collector.keyed_inserts import KeyedInserts
 from collector.migrations import check_current, migrate, roll_back
 from collector.rollups import Rollups
@@ -251,6 +251,8 @@ class FileStore:
             self._inserts.rolled_back()
             if isinstance(error, duckdb.Error):
                 raise translated(error) from error
+            if isinstance(error, MemoryError):
+                raise RetryableError(f"no memory to land a batch: {error}") from error
             raise
         finally:
             cursor.close()
@@ -260,13 +262,16 @@ class FileStore:
 
     def _checkpoint_if_long(self) -> None:
         """Checkpoint where the log has grown long; a backup under way puts it off, and so does a full disk."""
-        log_file = Path(self.path + ".wal")
-        if log_file.is_file() and log_file.stat().st_size > LONGEST_LOG_BYTES:
+        try:
+            log_bytes = Path(self.path + ".wal").stat().st_size
+        except FileNotFoundError:
+            return
+        if log_bytes > LONGEST_LOG_BYTES:
             try:
                 self.checkpoint()
             except StoreFailedError:
                 raise
-            except RetryableError as error:  # the rows are landed all the same
+            except CollectorError as error:  # the rows are landed all the same
                 log.error("checkpoint_failed", extra={"error": str(error)})
 
     def _look_for_collisions(self, cursor: duckdb.DuckDBPyConnection, batch: Sequence[tuple[str, pa.Table]]) -> None:

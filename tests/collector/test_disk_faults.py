@@ -3,6 +3,7 @@
 import base64
 import json
 import random
+from concurrent.futures import Future
 
 import pytest
 
@@ -87,12 +88,16 @@ def test_a_record_whose_file_cannot_be_opened_for_a_while_lands_afterwards(tmp_p
 
 def test_what_is_left_of_a_record_that_was_spoiled_on_disk_is_a_dead_letter(tmp_path):
     with landing_in(tmp_path, memory_bytes=0) as (spool, landing, store):
-        for number in (1, 2):
-            end = spool.append(traces(number), Handed(decode_record_body(traces(number), 10**6))).result(10)
+        waiting = {1: Future(), 2: Future()}
+        for number, landed in waiting.items():
+            rows = decode_record_body(traces(number), 10**6)
+            end = spool.append(traces(number), Handed(rows, landed)).result(10)
         (segment,) = (tmp_path / "spool").glob("*.spool")
         content = segment.read_bytes()
         segment.write_bytes(content[:-1] + b"\xff")
         run(spool, landing)
+        assert waiting[1].result(0) == 1
+        assert "send the rows again" in str(waiting[2].exception(0))
         assert spans(store) == [f"{1:016x}"]
         assert store.progress() == end
     (letter,) = letters_in(tmp_path)

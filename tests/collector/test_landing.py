@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import json
 import threading
+import time
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -56,7 +57,10 @@ def landing_in(folder, linger_seconds=600, expected_failures=0, **limits):
     store = FileStore(folder / "f.duckdb", threads=1)
     spools, landed, failures = [], [], []
     letters = DeadLetters(folder / "dead_letters", 10**6)
-    writer = BatchWriter(store, letters, SelfMetrics(), landed.append, LandingLimits(linger_seconds, **limits))
+    writer = BatchWriter(
+        store, letters, SelfMetrics(), landed.append, LandingLimits(linger_seconds, **limits),
+        clock=lambda: 1_790_000_200 + time.monotonic(),
+    )  # fmt: skip
     landing = Landing(
         writer, lambda spooled: spools[0].read(spooled), TraceDecoder(SelfMetrics(), 10**6), failures.append
     )
@@ -221,10 +225,11 @@ def test_a_database_that_can_not_tell_its_series_for_a_moment_does_not_end_the_l
 
 def test_a_database_that_fails_is_told_at_once_though_the_next_batch_can_not_be_read(tmp_path, monkeypatch):
     def failing(store, batch, progress=None):
+        begun.set()
         assert go_on.wait(10)
         raise StoreFailedError("the file is gone")
 
-    go_on = threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
     monkeypatch.setattr(FileStore, "land_conformed", failing)
     first, second, third = Future(), Future(), Future()
     with landing_in(tmp_path, 0, expected_failures=1, memory_bytes=0) as (spool, landing, _store):
@@ -232,7 +237,7 @@ def test_a_database_that_fails_is_told_at_once_though_the_next_batch_can_not_be_
         monkeypatch.setattr(landing, "on_failure", lambda error, tell=landing.on_failure: (tell(error), told.append(1)))
         landing.start()
         spool.append(traces(1), Handed(None, first)).result(10)
-        until(lambda: landing.oldest_age_seconds() > 0)
+        assert begun.wait(10)
         monkeypatch.setattr(landing, "read_again", unreadable)
         spool.append(traces(2), Handed(None, second)).result(10)
         until(lambda: retries(landing) > 0)
@@ -243,6 +248,59 @@ def test_a_database_that_fails_is_told_at_once_though_the_next_batch_can_not_be_
         landing.close()
     for landed in (first, second, third):
         assert isinstance(landed.exception(0), RetryableError), "whoever waits is told"
+
+
+def test_a_fault_in_making_rows_ready_is_told_to_the_server_and_to_whoever_waits(tmp_path, monkeypatch):
+    def faulty(batch, unknown=None):
+        raise KeyError("of ours")
+
+    monkeypatch.setattr("collector.landing_writes.entries_of", faulty)
+    waiting = Future()
+    with landing_in(tmp_path, 0, expected_failures=1) as (spool, landing, store):
+        spool.append(traces(1), Handed(None, waiting)).result(10)
+        run(spool, landing)
+        assert store.progress() == Position(0, 0)
+    assert isinstance(waiting.exception(0), RetryableError)
+
+
+def test_memory_that_is_short_while_spans_are_told_apart_does_not_end_the_landing(tmp_path, monkeypatch):
+    def refusing(store, batch, progress=None):
+        if any("bad" in str(rows["name"].to_pylist()) for table, rows in batch if table == "spans"):
+            refused.append(batch)
+            raise PermanentError("it does not like the name")
+        return land_conformed(store, batch, progress)
+
+    def short(batch, unknown=None):
+        if refused and not asked:
+            asked.append(batch)
+            raise pa.ArrowMemoryError("malloc of size 8 failed")
+        return entries_of(batch, unknown)
+
+    asked, refused, land_conformed = [], [], FileStore.land_conformed
+    monkeypatch.setattr(FileStore, "land_conformed", refusing)
+    monkeypatch.setattr("collector.landing_writes.entries_of", short)
+    body = b"".join(traces_body(span_message(number, name="bad" if number == 2 else "good")) for number in (1, 2, 3))
+    with landing_in(tmp_path, linger_seconds=0) as (spool, landing, store):
+        landing.start()
+        end = spool.append(Record("traces", "identity", 1_790_000_100_000_000, {}, body)).result(10)
+        until(lambda: store.progress() == end)
+        spool.close()
+        landing.close()
+        assert store.query("SELECT count(*) AS n FROM spans").to_pylist() == [{"n": 2}]
+    assert asked
+
+
+def test_how_long_a_record_waits_is_told_while_the_next_can_not_be_read(tmp_path):
+    with landing_in(tmp_path, 0, memory_bytes=0) as (spool, landing, _):
+        read, landing.read_again = landing.read_again, unreadable
+        spool.append(traces(1), Handed(None)).result(10)
+        landing.start()
+        until(lambda: retries(landing) > 0)
+        until(lambda: landing.oldest_age_seconds() > 0.05)
+        landing.read_again = read
+        until(lambda: landing.oldest_age_seconds() == 0)
+        spool.close()
+        landing.close()
 
 
 def unreadable(spooled):
