@@ -1,15 +1,16 @@
 """Every read of every board at 10 M requests and 50 M points: through the collector's API, beside bare DuckDB.
 
 A board's read is an analytics function; one may ask several statements. Each is run through a real `fleetmeter collect`
-over HTTP, and each of its statements again on the file by DuckDB alone with the same threads. The file is the same at
-every run (`bench/queries_store.py`) and is kept between runs. What analytics keeps of hours that are over is kept
-here too, as in any process that lives: `first` is a read by one that has kept nothing yet. The CPU time is the mean of
-the others, the collector's and this process's together.
+over HTTP, and each of its statements in turn there and by DuckDB alone, with the same threads, on a copy of the file.
+The file is the same at every run (`bench/queries_store.py`) and is kept between runs. What analytics keeps of hours
+that are over is kept here too, as in any process that lives: `first` is a read by one that has kept nothing yet. The
+CPU time is the mean of the others, the collector's and this process's together.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import tempfile
 import time
@@ -36,6 +37,7 @@ SMALL_SECONDS, SMALL_MORE_SECONDS = 0.02, 0.01
 """A statement that bare DuckDB answers sooner than the first may take so much longer, whatever the ratio: that is the
 cost of one call over HTTP, not of the query."""
 THREADS = 2
+LEAST_PAIRS, MOST_PAIRS = 6, 100
 Read = Callable[[Client], Any]
 
 
@@ -144,70 +146,46 @@ def timed(work: Callable[[], Any], runs: int, limit_seconds: float = 20.0) -> li
     work()
     seconds: list[float] = []
     while len(seconds) < runs and (len(seconds) < 3 or sum(seconds) < limit_seconds):
-        started = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - started)
+        seconds.append(took(work))
     return seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One read through the API."""
-
-    first_seconds: float
-    """As in `Figure`."""
-    cpu_seconds: float
-    """As in `Figure`."""
-    seconds: list[float]
-    """Each run."""
-    recording: Recording
-    """The statements that a run asks."""
-    statement_seconds: list[float]
-    """Median of each of them."""
+def took(work: Callable[[], Any]) -> float:
+    """Return the seconds of some work."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
-def through_the_api(reads: Mapping[str, Read], data_dir: Path, runs: int) -> dict[str, Asked]:
-    """Time every read through a real collector."""
-    found = {}
-    flags = {
-        "FLEETMETER__COLLECTOR__DUCKDB_THREADS": str(THREADS),
-        "FLEETMETER__COLLECTOR__QUERY_TIMEOUT_SECONDS": "300",
-    }
-    with running_collector(data_dir, **flags) as collector:
-        collector.wait_ready()
-        client = HttpClient(collector.api, timeout_seconds=300)
-        for name, read in reads.items():
-            recording = Recording(client)
-            started = time.perf_counter()
-            read(recording)
-            first_seconds = time.perf_counter() - started
-            recording.asked.clear()
-            read(recording)  # what is asked again and again: a first report of a month reads all its requests
-            read(client)
-            before = time.process_time() + cpu_seconds(collector.process.pid)
-            seconds = timed(lambda read=read: read(client), runs)
-            cpu = time.process_time() + cpu_seconds(collector.process.pid) - before
-            asked = [
-                statistics.median(timed(lambda s=sql, p=parameters: client.query(s, p), max(3, runs // 2), 5.0))
-                for sql, parameters in recording.asked
-            ]
-            found[name] = Asked(first_seconds, cpu / (len(seconds) + 1), seconds, recording, asked)
-        client.close()
-    return found
+def side_by_side(one: Callable[[], Any], other: Callable[[], Any], limit_seconds: float = 5.0) -> tuple[float, float]:
+    """Return the medians of two works run in turn, each first as often as second; short ones are run more often."""
+    one(), other()
+    seconds: tuple[list[float], list[float]] = ([], [])
+    while len(seconds[0]) < LEAST_PAIRS or (len(seconds[0]) < MOST_PAIRS and sum(map(sum, seconds)) < limit_seconds):
+        for place, work in ((0, one), (1, other), (1, other), (0, one)):
+            seconds[place].append(took(work))
+    return statistics.median(seconds[0]), statistics.median(seconds[1])
 
 
-def on_bare_duckdb(path: Path, asked: list[tuple[str, dict[str, Any]]], runs: int) -> list[float]:
-    """Time the same statements on the file, each with a connection of its own."""
-    medians = []
-    connection = duckdb.connect(str(path), read_only=True, config={"threads": THREADS, "memory_limit": "4GiB"})
-    for sql, parameters in asked:
-
-        def once(sql: str = sql, parameters: dict[str, Any] = parameters) -> None:
-            connection.cursor().sql(sql, params=parameters).to_arrow_table()
-
-        medians.append(statistics.median(timed(once, runs, 5.0)))
-    connection.close()
-    return medians
+def measured(name: str, read: Read, client: Client, bare: duckdb.DuckDBPyConnection, runs: int, pid: int) -> Figure:
+    """Measure one read through the collector that runs as `pid`, and its statements beside bare DuckDB."""
+    recording = Recording(client)
+    first_seconds = took(lambda: read(recording))
+    recording.asked.clear()
+    read(recording)  # what is asked again and again: a first report of a month reads all its requests
+    read(client)
+    before = time.process_time() + cpu_seconds(pid)
+    seconds = timed(lambda: read(client), runs)
+    cpu = time.process_time() + cpu_seconds(pid) - before
+    pairs = [
+        side_by_side(
+            lambda s=sql, p=parameters: client.query(s, p),
+            lambda s=sql, p=parameters: bare.cursor().sql(s, params=p).to_arrow_table(),
+        )
+        for sql, parameters in recording.asked
+    ]
+    asked, alone = zip(*pairs, strict=True)
+    return Figure(name, first_seconds, cpu / (len(seconds) + 1), seconds, list(asked), list(alone))
 
 
 def main() -> int:
@@ -230,15 +208,23 @@ def main() -> int:
     for hours in asked.hours:
         reads |= {f"{name}, {hours} h": read for name, read in in_window(hours).items()}
     chosen = {name: read for name, read in reads.items() if asked.only in name}
-    measured = through_the_api(chosen, folder, asked.runs)
+    copy = Path(shutil.copy(path, folder / "bare.duckdb"))  # a file is one process's at a time
     print(f"{'read (ms)':<42}{'first':>9}{'median':>9}{'p95':>9}{'CPU':>9}{'statements':>11}{'bare':>9}{'ratio':>7}")
     figures = []
-    for name, found in measured.items():
-        bare = on_bare_duckdb(path, found.recording.asked, max(3, asked.runs // 2))
-        figures.append(
-            Figure(name, found.first_seconds, found.cpu_seconds, found.seconds, found.statement_seconds, bare)
-        )
-        print(figures[-1].line(), flush=True)
+    flags = {
+        "FLEETMETER__COLLECTOR__DUCKDB_THREADS": str(THREADS),
+        "FLEETMETER__COLLECTOR__QUERY_TIMEOUT_SECONDS": "300",
+    }
+    with running_collector(folder, **flags) as collector:
+        collector.wait_ready()
+        client = HttpClient(collector.api, timeout_seconds=300)
+        bare = duckdb.connect(str(copy), read_only=True, config={"threads": THREADS, "memory_limit": "4GiB"})
+        for name, read in chosen.items():
+            figures.append(measured(name, read, client, bare, asked.runs, collector.process.pid))
+            print(figures[-1].line(), flush=True)
+        bare.close()
+        client.close()
+    copy.unlink()
     over = [figure.name for figure in figures if figure.over]
     print(
         f"{len(figures) - len(over)} of {len(figures)} reads hold: a p95 within {BAR_SECONDS * 1e3:.0f} ms, and every "
