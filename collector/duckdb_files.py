@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import duckdb
@@ -44,6 +45,14 @@ def open_file(path: Path | str, read_only: bool, config: dict[str, str]) -> duck
                 f"{path} is held by another process (a running collector?); ask that one with --url ({error})"
             ) from error
         raise PermanentError(f"{path} is not a DuckDB file that this version can open: {error}") from error
+
+
+@cache
+def parsed(sql: str) -> duckdb.Statement:
+    """Return one of our own statements parsed, for any connection: a short one is parsed for as long as it runs."""
+    with duckdb.connect() as connection:
+        (statement,) = connection.extract_statements(sql)
+    return statement
 
 
 def lock_in(connection: duckdb.DuckDBPyConnection, places: Iterable[Place]) -> None:

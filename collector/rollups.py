@@ -20,6 +20,8 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from collector.duckdb_files import parsed
+
 log = logging.getLogger(__name__)
 
 SETTLE_SQL = (Path(__file__).parent / "settle_hour.sql").read_text().split(";\n")
@@ -132,4 +134,4 @@ def hours_of(requests: pa.Table) -> list[datetime]:
 
 def narrow(cursor: duckdb.DuckDBPyConnection) -> None:
     """In a transaction, tell the rollups' views from when on an hour is stale, so that they read no older request."""
-    cursor.execute(NARROW_SQL).fetchall()
+    cursor.execute(parsed(NARROW_SQL)).fetchall()

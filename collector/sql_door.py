@@ -7,7 +7,6 @@ SELECT is let in; and table functions are an allow-list, because some act rather
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -20,8 +19,10 @@ import pyarrow as pa
 
 from collector import team_view
 from collector.deadlines import Deadlines
+from collector.duckdb_files import parsed
 from collector.errors import PermanentError, RetryableError
 from collector.rollups import narrow
+from collector.small_answers import SMALL_ROWS, SmallForm, small_form, tree_of
 
 TABLE_FUNCTIONS = frozenset(
     {
@@ -65,6 +66,21 @@ REMEMBERED_COUNT, REMEMBERED_LENGTH = 256, 32_768
 
 
 @dataclass(slots=True)
+class Checked:
+    """A statement that was let in."""
+
+    statement: duckdb.Statement
+    tree: Any
+    """As `json_serialize_sql` gives it."""
+    asks_rollups: bool
+    """The views of rollups are to be told what is stale."""
+    small: SmallForm | None = None
+    """How it is asked while its answers are small; None: as a stream."""
+    rows: int | None = None
+    """Of its last answer; None: it had none yet."""
+
+
+@dataclass(slots=True)
 class Asker:
     """Whoever waits for an answer, and may leave."""
 
@@ -104,8 +120,8 @@ class SqlDoor:
         self._rows_limit = rows_limit
         self._bytes_limit = bytes_limit
         self._running: set[duckdb.DuckDBPyConnection] = set()
-        self._checked: dict[tuple[str, bool], Any] = {}
-        """Statements that were let in, parsed; boards ask the same ones again and again."""
+        self._checked: dict[str, Checked] = {}
+        """Statements that were let in; boards ask the same ones again and again."""
         self._closed = False
 
     def close(self) -> None:
@@ -156,16 +172,20 @@ class SqlDoor:
             self._running.discard(cursor)
             cursor.close()
 
-    def _check(self, cursor: duckdb.DuckDBPyConnection, sql: str, of_team: bool) -> Any:
-        """Let a statement in, and remember that; return it parsed."""
-        if (known := self._checked.get((sql, of_team))) is not None:
+    def _check(self, cursor: duckdb.DuckDBPyConnection, sql: str, team: str | None) -> Checked:
+        """Let a statement in, cut to the rows of a team; remember it where there is none."""
+        if team is None and (known := self._checked.get(sql)) is not None:
             return known
-        tree = check_statement(cursor, sql, team_view.TABLE_FUNCTIONS if of_team else TABLE_FUNCTIONS)
-        if not of_team and len(sql) <= REMEMBERED_LENGTH:  # a team's is changed before it runs
+        checked = check_statement(cursor, sql, TABLE_FUNCTIONS if team is None else team_view.TABLE_FUNCTIONS)
+        if team is not None:
+            cut = team_view.narrowed(cursor, team, checked.tree)
+            return Checked(cursor.extract_statements(cut)[0], checked.tree, asks_rollups(cut))
+        if len(sql) <= REMEMBERED_LENGTH:
             if len(self._checked) >= REMEMBERED_COUNT:
                 self._checked.clear()
-            self._checked[sql, of_team] = tree
-        return tree
+            checked.small = small_form(cursor, checked.statement, checked.tree)
+            self._checked[sql] = checked
+        return checked
 
     def _run(
         self,
@@ -176,16 +196,32 @@ class SqlDoor:
         late: threading.Event,
     ) -> pa.Table:
         try:
-            tree = self._check(cursor, sql, team is not None)
-            if team is not None:
-                sql = team_view.narrowed(cursor, team, tree)
-            cursor.execute("BEGIN TRANSACTION READ ONLY").fetchall()
-            if ROLLUPS.search(sql) and not COMPUTED.search(sql):
+            checked = self._check(cursor, sql, team)
+            cursor.execute(parsed("BEGIN TRANSACTION READ ONLY")).fetchall()
+            if checked.asks_rollups:
                 narrow(cursor)
-            reader = cursor.sql(sql, params=parameters).to_arrow_reader(65_536)
-            return pa.Table.from_batches(self._within_limits(reader), reader.schema)
+            rows = self._small(cursor, checked, parameters)
+            if rows is None:
+                rows = self._fetched(cursor.sql(checked.statement, params=parameters))
+            checked.rows = rows.num_rows
+            return rows
         except QUERY_ERRORS as error:
             raise self._explained(error, late) from error
+
+    def _small(
+        self, cursor: duckdb.DuckDBPyConnection, checked: Checked, parameters: dict[str, Any]
+    ) -> pa.Table | None:
+        """Fetch all rows at once where they were few the last time; None where they may be many."""
+        if checked.rows is None or checked.rows > SMALL_ROWS:
+            return None
+        if checked.small is None or not checked.small.is_small(parameters):
+            return None
+        rows = self._fetched(cursor.execute(checked.small.statement, parameters))
+        return rows if rows.num_rows <= SMALL_ROWS else None
+
+    def _fetched(self, answer: duckdb.DuckDBPyRelation | duckdb.DuckDBPyConnection) -> pa.Table:
+        reader = answer.to_arrow_reader(65_536)
+        return pa.Table.from_batches(self._within_limits(reader), reader.schema)
 
     def _within_limits(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         rows = size = 0
@@ -224,8 +260,8 @@ class SqlDoor:
             yield late
 
 
-def check_statement(cursor: duckdb.DuckDBPyConnection, sql: str, allowed: frozenset[str] = TABLE_FUNCTIONS) -> Any:
-    """Let in one statement that only reads, with no table function but those allowed; return it parsed.
+def check_statement(cursor: duckdb.DuckDBPyConnection, sql: str, allowed: frozenset[str] = TABLE_FUNCTIONS) -> Checked:
+    """Let in one statement that only reads, with no table function but those allowed.
 
     Raises:
         duckdb.Error: it does not parse.
@@ -237,14 +273,18 @@ def check_statement(cursor: duckdb.DuckDBPyConnection, sql: str, allowed: frozen
         raise PermanentError(f"give one SELECT: {len(statements) or 'no'} statements came")
     if statements[0].type != duckdb.StatementType.SELECT:
         raise PermanentError(f"only SELECT is answered here, not {statements[0].type.name}: this door is read-only")
-    rows = cursor.execute("SELECT json_serialize_sql($sql::VARCHAR)", {"sql": statements[0].query}).fetchall()
-    tree = json.loads(rows[0][0])
+    tree = tree_of(cursor, statements[0].query)
     if tree.get("error"):
         raise PermanentError(f"only a plain SELECT is answered here: {tree.get('error_message', 'it reads no table')}")
     for function, is_table_function in functions_of(tree):
         if function in REFUSED_FUNCTIONS or (is_table_function and function not in allowed):
             raise PermanentError(f"function {function}() is not to be had here: this door only reads the tables")
-    return tree
+    return Checked(statements[0], tree, asks_rollups(sql))
+
+
+def asks_rollups(sql: str) -> bool:
+    """Say whether a statement reads the views of rollups, and not what compares them with the requests."""
+    return ROLLUPS.search(sql) is not None and COMPUTED.search(sql) is None
 
 
 def functions_of(tree: Any) -> Iterator[tuple[str, bool]]:
