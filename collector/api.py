@@ -1,62 +1,31 @@
-"""The collector's API beside OTLP: SQL, rows, scrapes, health, self-metrics. FastAPI, for these routes are not hot."""
+"""The collector's API beside telemetry and SQL: rows, scrapes, health, self-metrics. FastAPI, for they are not hot."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import pyarrow as pa
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from collector.audit import Audit, shortened
-from collector.errors import CollectorError, PermanentError, RetryableError
-from collector.quotas import QuotaError
+from collector.audit import Audit
+from collector.errors import CollectorError, PermanentError
 from collector.receivers.http_messages import Disconnected, read_body
 from collector.receivers.intake import Intake
 from collector.receivers.otlp_http import status_of
 from collector.receivers.room import Hold
 from collector.self_metrics import SelfMetrics
-from collector.sql_door import Asker, SqlDoor
-from collector.sql_values import answer_to_json, mapping_of_parameters
+from collector.sql_route import ARROW, refusal
 from collector.table_contracts import writable_contract
-from collector.tokens import Bearer, Tokens
+from collector.tokens import Tokens
 
-ARROW = "application/vnd.apache.arrow.stream"
-SQL_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["sql"],
-                    "properties": {
-                        "sql": {"type": "string", "description": "One SELECT, parameters as $name."},
-                        "parameters": {
-                            "type": "object",
-                            "description": "Values by name; a time is {type: timestamp, value: ISO 8601}.",
-                        },
-                    },
-                }
-            }
-        },
-    }
-}
-QUESTION_BYTES = 4 * 2**20
-STOP_AGAIN_SECONDS = 0.05
-ERROR_LENGTH = 500
-"""So many characters of an error stand in the audit log."""
 ARROW_BODY = {"requestBody": {"required": True, "content": {ARROW: {"schema": {"type": "string", "format": "binary"}}}}}
 TEXT_BODY = {"requestBody": {"required": True, "content": {"text/plain": {"schema": {"type": "string"}}}}}
 OTLP_PATHS: dict[str, Any] = {
@@ -104,73 +73,71 @@ REMOTE_WRITE_PATH: dict[str, Any] = {
 }
 
 
+SQL_PATH: dict[str, Any] = {
+    "/api/v1/sql": {
+        "post": {
+            "summary": "Read-only SQL",
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {
+                        "schema": {
+                            "type": "object",
+                            "required": ["sql"],
+                            "properties": {
+                                "sql": {"type": "string", "description": "One SELECT, parameters as $name."},
+                                "parameters": {
+                                    "type": "object",
+                                    "description": "Values by name; a time is {type: timestamp, value: ISO 8601}.",
+                                },
+                            },
+                        }
+                    }
+                },
+            },
+            "responses": {
+                "200": {
+                    "description": "the rows: as JSON, or as an Arrow stream where the client accepts that",
+                    "content": {
+                        "application/json": {"schema": {"type": "object", "required": ["columns", "rows"]}},
+                        ARROW: {"schema": {"type": "string", "format": "binary"}},
+                    },
+                },
+                "400": {"description": "no single SELECT, an error of SQL, or an answer over the limits"},
+                "401": {"description": "no or a wrong bearer token"},
+                "403": {"description": "a token that may not read"},
+                "413": {"description": "a question over the limit"},
+                "429": {"description": "over the token's quota: try again after Retry-After seconds"},
+                "503": {
+                    "description": "too many at once, out of time, or stopping: try again after Retry-After seconds"
+                },
+            },
+        }
+    }
+}
+
+
 @dataclass(slots=True)
 class Api:
     """What the routes need.
 
     Args:
         intake: takes rows and scrapes.
-        door: answers SQL.
-        queries: the threads that run it; as many queries run at once.
         tokens: who may come in.
-        metrics: told about queries.
-        audit: told who read and landed what.
+        metrics: told what came in.
+        audit: told who landed and administered what.
         not_ready: why the collector is not ready yet; empty once it is.
         back_up: makes a backup; returns its folder and its bytes.
         clock: the time now, UTC.
     """
 
     intake: Intake
-    door: SqlDoor
-    queries: ThreadPoolExecutor
-    queries_limit: int
     tokens: Tokens
     metrics: SelfMetrics
     audit: Audit
     not_ready: Callable[[], str]
     back_up: Callable[[], tuple[Path, int]]
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    _running: int = 0
-
-    async def sql(self, request: Request) -> Response:
-        """Answer one SELECT as an Arrow stream, or as JSON where the client accepts only that."""
-        bearer = self.tokens.check(request.headers.get("authorization"), "read")
-        bearer.spend_query()
-        with Hold(self.intake.room) as hold:
-            sql, parameters = question_of(await body_of(request, QUESTION_BYTES, hold))
-        as_arrow = ARROW in request.headers.get("accept", "")
-        if self._running >= 4 * self.queries_limit:
-            raise RetryableError(f"{self._running} queries run or wait already; ask again in a moment")
-        self._running += 1
-        try:
-            loop, asker = asyncio.get_running_loop(), Asker()
-            answer = loop.run_in_executor(
-                self.queries, self._answer, sql, parameters, as_arrow, bearer, remote_of(request), asker
-            )
-            content = await unless_left(answer, request, asker)
-        finally:
-            self._running -= 1
-        return Response(content, media_type=ARROW if as_arrow else "application/json")
-
-    def _answer(
-        self, sql: str, parameters: Any, as_arrow: bool, bearer: Bearer, remote: str | None, asker: Asker
-    ) -> bytes:
-        started = time.perf_counter()
-        told: dict[str, Any] = {"status": 500}
-        try:
-            rows = self.door.query(sql, parameters, bearer.team, asker)
-            content = arrow_stream(rows) if as_arrow else answer_to_json(rows)
-            told = {"status": 200, "rows": rows.num_rows}
-        except Exception as error:
-            told |= {"error": f"{type(error).__name__}: {error}"[:ERROR_LENGTH]}
-            if isinstance(error, CollectorError):
-                told = {"status": status_of(error), "error": str(error)[:ERROR_LENGTH]}
-            raise
-        finally:
-            seconds = time.perf_counter() - started
-            self.audit.write(bearer, "query", remote, **told, seconds=round(seconds, 6), **shortened(sql))
-        self.metrics.observe("fleetmeter_query_seconds", seconds)
-        return content
 
     async def rows(self, table: str, request: Request) -> Response:
         """Make an Arrow stream of rows durable, land it, and answer how many rows were new."""
@@ -228,10 +195,6 @@ def build_api(api: Api) -> FastAPI:
     """Build the application."""
     app = FastAPI(title="fleetmeter collector", version=metadata.version("fleetmeter"), docs_url=None, redoc_url=None)
 
-    @app.post("/api/v1/sql", summary="Read-only SQL", openapi_extra=SQL_BODY)
-    async def sql(request: Request) -> Response:
-        return await counted(api.metrics, api.sql(request))
-
     @app.post("/api/v1/tables/{table}", summary="Land rows (Arrow IPC stream)", openapi_extra=ARROW_BODY)
     async def rows(table: str, request: Request) -> Response:
         return await told_refused(api.metrics, "rows", api.rows(table, request))
@@ -259,19 +222,11 @@ def build_api(api: Api) -> FastAPI:
     app.add_exception_handler(CollectorError, refuse)
     app.add_exception_handler(HTTPException, refuse_route)
     app.add_exception_handler(RequestValidationError, refuse_request)
-    app.openapi_schema = {**app.openapi(), "paths": {**OTLP_PATHS, **REMOTE_WRITE_PATH, **app.openapi()["paths"]}}
+    app.openapi_schema = {
+        **app.openapi(),
+        "paths": {**OTLP_PATHS, **REMOTE_WRITE_PATH, **SQL_PATH, **app.openapi()["paths"]},
+    }
     return app
-
-
-async def counted(metrics: SelfMetrics, answer: Awaitable[Response]) -> Response:
-    """Count a query by the status of its answer."""
-    try:
-        response = await answer
-    except CollectorError as error:
-        metrics.count("fleetmeter_queries", status=str(status_of(error)))
-        raise
-    metrics.count("fleetmeter_queries", status=str(response.status_code))
-    return response
 
 
 async def told_refused(metrics: SelfMetrics, door: str, answer: Awaitable[Response]) -> Response:
@@ -287,11 +242,9 @@ async def told_refused(metrics: SelfMetrics, door: str, answer: Awaitable[Respon
 
 async def refuse(request: Request, error: Exception) -> Response:
     """Answer an error as JSON with its status."""
-    status = status_of(error) if isinstance(error, CollectorError) else 500
-    headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "2"}}.get(status)
-    if isinstance(error, QuotaError):
-        headers = {"Retry-After": str(error.retry_after_seconds)}
-    return JSONResponse({"error": str(error)}, status, headers)
+    answer = refusal(cast("CollectorError", error))
+    headers = {name.decode(): value.decode() for name, value in answer.headers}
+    return Response(answer.body, answer.status, headers, answer.content_type.decode())
 
 
 async def refuse_route(request: Request, error: Exception) -> Response:
@@ -313,45 +266,9 @@ async def body_of(request: Request, limit_bytes: int, hold: Hold) -> bytes:
     return await read_body(request.scope, request.receive, limit_bytes, hold)
 
 
-def question_of(body: bytes) -> tuple[str, Mapping[str, Any]]:
-    """Return the SQL and the parameters of a question.
-
-    Raises:
-        PermanentError: it is none.
-    """
-    try:
-        asked = json.loads(body)
-        sql = asked["sql"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise PermanentError('the body is JSON: {"sql": "SELECT …", "parameters": {…}}') from error
-    if not isinstance(sql, str):
-        raise PermanentError('"sql" is a string')
-    return sql, mapping_of_parameters(asked.get("parameters"))
-
-
 def remote_of(request: Request) -> str | None:
     """Return the address of the peer; None over a socket without one."""
     return request.client.host if request.client else None
-
-
-async def unless_left(answer: asyncio.Future[bytes], request: Request, asker: Asker) -> bytes:
-    """Wait for an answer; where the client leaves first, stop the query, so that its thread is free for another."""
-    left = asyncio.create_task(wait_until_left(request))
-    try:
-        either: set[asyncio.Future[Any]] = {answer, left}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        while not answer.done():
-            asker.leave()
-            await asyncio.wait({answer}, timeout=STOP_AGAIN_SECONDS)
-    finally:
-        left.cancel()
-    return answer.result()
-
-
-async def wait_until_left(request: Request) -> None:
-    """Return once the client has closed its connection."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def observed_time(text: str | None, now: datetime) -> datetime:
@@ -374,11 +291,3 @@ def observed_time(text: str | None, now: datetime) -> datetime:
     except (ValueError, OverflowError, OSError) as error:
         raise PermanentError(f"observed_at {text!r} is neither ISO 8601 nor seconds since 1970") from error
     return value if value.tzinfo else value.replace(tzinfo=UTC)
-
-
-def arrow_stream(rows: pa.Table) -> bytes:
-    """Write a table as an Arrow IPC stream."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as writer:
-        writer.write_table(rows)
-    return bytes(sink.getvalue().to_pybytes())

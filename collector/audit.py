@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from logging.handlers import RotatingFileHandler
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +25,56 @@ TEXT_LIMIT = 4_000
 """Longer SQL is cut; its length stands beside."""
 
 
-class Handler(RotatingFileHandler):
-    """Rotates; tells what could not be written instead of printing a traceback."""
+class LinesFile:
+    """A file of whole lines with its older ones beside it: `.1` is the newest of these.
 
-    def __init__(self, file: Path, limit_bytes: int, on_failure: Callable[[], None]) -> None:
-        super().__init__(file, maxBytes=max(1, limit_bytes // FILES), backupCount=FILES - 1, encoding="utf-8")
-        self._on_failure = on_failure
+    Not logging's own: a line is on the way of every query, and that one looks where the file ends with four calls.
 
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Count the loss."""
-        self._on_failure()
-        log.exception("audit_failed")
+    Args:
+        path: the file.
+        limit_bytes: one larger than this is put aside.
+    """
+
+    def __init__(self, path: Path, limit_bytes: int) -> None:
+        self._path = path
+        self._limit_bytes = limit_bytes
+        self._one_at_a_time = threading.Lock()
+        self._file = -1
+        self._size_bytes = 0
+        self._open()
+
+    def write(self, line: bytes) -> None:
+        """Append a line.
+
+        Raises:
+            OSError: it can't be written; no part of it is left.
+        """
+        with self._one_at_a_time:
+            if self._size_bytes and self._size_bytes + len(line) > self._limit_bytes:
+                self._rotate()
+            if os.write(self._file, line) < len(line):
+                os.ftruncate(self._file, self._size_bytes)
+                raise OSError(f"{self._path}: no space for a line of {len(line)} bytes")
+            self._size_bytes += len(line)
+
+    def close(self) -> None:
+        """Close the file; a line that comes later can't be written."""
+        with self._one_at_a_time:
+            os.close(self._file)
+            self._file = -1
+
+    def _open(self) -> None:
+        self._file = os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
+        self._size_bytes = os.fstat(self._file).st_size
+
+    def _rotate(self) -> None:
+        names = [self._path, *(Path(f"{self._path}.{number}") for number in range(1, FILES))]
+        for newer, older in reversed(list(pairwise(names))):
+            if newer.exists():
+                newer.replace(older)
+        before = self._file
+        self._open()  # where it fails, lines still go to the file that was put aside
+        os.close(before)
 
 
 class Audit:
@@ -55,7 +96,8 @@ class Audit:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._clock = clock
-        self._handler = Handler(folder / "audit.jsonl", limit_bytes, on_failure)
+        self._on_failure = on_failure
+        self._file = LinesFile(folder / "audit.jsonl", limit_bytes // FILES)
 
     def write(self, bearer: Bearer, action: str, remote: str | None, **told: Any) -> None:
         """Write a line: at, who, team, remote, action, and what is told of it."""
@@ -67,12 +109,16 @@ class Audit:
             "action": action,
             **told,
         }
-        text = json.dumps(line, ensure_ascii=False, default=str)
-        self._handler.handle(logging.LogRecord("audit", logging.INFO, "", 0, text, (), None))
+        text = json.dumps(line, ensure_ascii=False, default=str) + "\n"
+        try:
+            self._file.write(text.encode("utf-8", "backslashreplace"))
+        except OSError:
+            self._on_failure()
+            log.exception("audit_failed")
 
     def close(self) -> None:
         """Close the file."""
-        self._handler.close()
+        self._file.close()
 
 
 def shortened(sql: str) -> dict[str, Any]:

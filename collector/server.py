@@ -40,6 +40,7 @@ from collector.receivers.remote_write import RemoteWrite
 from collector.scraper import Scraper
 from collector.self_metrics import SelfMetrics
 from collector.sql_door import SqlDoor
+from collector.sql_route import SqlRoute
 from collector.tls import Tls, tls_of
 from collector.tokens import Tokens
 
@@ -129,9 +130,6 @@ class Collector:
             )
             api = Api(
                 intake,
-                door,
-                queries,
-                config.query_concurrency,
                 tokens,
                 metrics,
                 audit,
@@ -140,9 +138,12 @@ class Collector:
             )
             remote_write = RemoteWrite(intake, tokens, metrics, build_api(api))
             at_api = OtlpHttp(intake, tokens, metrics, remote_write)
+            asked = SqlRoute(
+                intake.room, door, queries, config.query_concurrency, tokens, metrics, audit, otherwise=at_api
+            )
             at_otlp = OtlpHttp(intake, tokens, metrics, not_found)
             direct = partial(DirectBodies, intake=intake, tokens=tokens, metrics=metrics)
-            api_server = bodies_server(at_api, direct({**at_api.routes(), **remote_write.routes()}), tls)
+            api_server = bodies_server(asked, direct({**at_api.routes(), **remote_write.routes()}), tls)
             otlp_server = bodies_server(at_otlp, direct(at_otlp.routes()), tls)
             grpc_server = OtlpGrpc(intake, tokens, metrics, tls)
             try:

@@ -11,12 +11,12 @@ import httpx
 import pyarrow as pa
 import pytest
 
-from collector.api import Api
 from collector.audit import Audit
 from collector.client import HttpClient
 from collector.errors import PermanentError, RetryableError
 from collector.self_metrics import SelfMetrics
 from collector.sql_door import Asker, SqlDoor
+from collector.sql_route import SqlRoute
 from collector.store import FileStore
 from collector.testing import running_collector, span_message, traces_body
 from collector.tokens import Bearer
@@ -88,9 +88,9 @@ def test_a_query_that_fails_in_an_unknown_way_is_no_success_in_the_audit_log(tmp
 
     audit = Audit(tmp_path, 10_000)
     unused: Any = None
-    api = Api(unused, SqlDoor(no_cursor), unused, 1, unused, SelfMetrics(), audit, lambda: "", unused)
+    route = SqlRoute(unused, SqlDoor(no_cursor), unused, 1, unused, SelfMetrics(), audit, unused)
     with pytest.raises(MemoryError):
-        api._answer("SELECT 1", {}, False, Bearer(None), None, Asker())
+        route.answer("SELECT 1", {}, False, Bearer(None), None, Asker())
     audit.close()
     (line,) = (tmp_path / "audit.jsonl").read_text().splitlines()
     assert (json.loads(line)["status"], json.loads(line)["error"]) == (500, "MemoryError: of another kind")

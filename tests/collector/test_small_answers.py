@@ -85,8 +85,8 @@ def test_an_answer_that_was_small_has_its_limits_too(store):
         small.query(sql, {"n": 1001})
 
 
-def test_an_answer_that_was_small_is_never_all_held(store, monkeypatch):
-    """What runs at once has a LIMIT, its own or ours: rows without end would otherwise be fetched before the refusal."""
+def test_an_answer_that_was_small_is_never_all_held(store):
+    """What runs at once has a LIMIT: rows without end would otherwise be fetched before the refusal."""
     ran = []
     door = SqlDoor(lambda: Told(store.cursor(), ran), rows_limit=1000)
     sql = "SELECT a.range AS x FROM range($n) a, range($n) b"
@@ -126,7 +126,9 @@ class Told:
         ("WITH x AS (SELECT 1 AS a LIMIT 2) SELECT * FROM x", None),
     ],
 )
-def test_a_limit_is_given_or_is_a_parameter_or_there_is_no_small_form(store: FileStore, sql: str, parameter: str | None):
+def test_a_limit_is_given_or_is_a_parameter_or_there_is_no_small_form(
+    store: FileStore, sql: str, parameter: str | None
+):
     cursor = store.cursor()
     form = small_form(cursor, cursor.extract_statements(sql)[0], tree_of(cursor, sql))
     cursor.close()
