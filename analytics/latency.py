@@ -151,18 +151,20 @@ def requests_page(
     """
     if order not in PAGE_ORDERS:
         raise AnalyticsError(f"requests can't be ordered by {order!r}; take one of {', '.join(PAGE_ORDERS)}")
-    return ask(
-        client,
-        "requests_page_request",
-        start=start,
-        end=end,
-        model=model,
-        team=team,
-        outcome=outcome,
-        replica=replica,
-        order=order,
-        limit=limit,
-    )
+    chosen = {
+        "start": start,
+        "end": end,
+        "model": model,
+        "team": team,
+        "outcome": outcome,
+        "replica": replica,
+        "order": order,
+        "limit": limit,
+    }
+    last = ask(client, "requests_least_window", **chosen).row(0, named=True)
+    # Where fewer requests carry the value than there is place for, those without it fill the page.
+    least = last["least"] if last["valued_count"] == limit else None
+    return ask(client, "requests_page_request", **chosen, least=least)
 
 
 def events_between(client: Client, start: datetime, end: datetime, *, model: str | None = None) -> pl.DataFrame:

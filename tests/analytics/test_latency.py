@@ -1,4 +1,6 @@
 import dataclasses
+import itertools
+import random
 from datetime import timedelta
 
 import polars as pl
@@ -52,6 +54,33 @@ def test_page_has_all_columns_and_refuses_an_unknown_order(store, now):
     assert {"trace_id", "attributes", "received_at", "reasoning_tokens"} <= set(page.columns)
     with pytest.raises(AnalyticsError, match="'cost'; take one of ttft_seconds"):
         latency.requests_page(store.client, now, now, order="cost")
+
+
+@pytest.mark.parametrize("order", latency.PAGE_ORDERS)
+def test_a_page_is_the_head_of_all_requests_in_their_order(store, now, order):
+    """With ties at the end of the page, values that are missing, and pages that are larger than what there is."""
+    draw = random.Random(order)
+    rows = [
+        {
+            "trace_id": f"{draw.randrange(10):x}",
+            "span_id": f"{serial:02x}",
+            "started_at": now + timedelta(seconds=draw.randrange(12)),
+            "team": draw.choice(["x", "y"]),
+            "ttft_seconds": draw.choice([None, 0.1, 0.2, 0.3]),
+            "e2e_seconds": draw.choice([None, 1.0, 2.0, 1e300]),
+            "output_tokens": draw.choice([None, 0, 1, 2**62]),
+        }
+        for serial in range(60)
+    ]
+    store.requests(*rows)
+    for team, limit in itertools.product([None, "x"], [0, 1, 2, 7, 20, 45, 60, 100]):
+        there = [row for row in rows if team in (None, row["team"])]
+        there.sort(key=lambda row: (row["trace_id"], row["span_id"]))
+        there.sort(key=lambda row: (row[order] is not None, row[order] or 0), reverse=True)
+        page = latency.requests_page(store.client, now, now + timedelta(hours=1), order=order, team=team, limit=limit)
+        assert page.select("trace_id", "span_id").rows() == [
+            (row["trace_id"], row["span_id"]) for row in there[:limit]
+        ], (team, limit)
 
 
 def test_lists_and_extent(store, now):
