@@ -54,9 +54,9 @@ def send_http(url: str, bodies: list[bytes], senders: int, *headers: str, pace: 
     return run_apart(url, bodies, senders, headers, pace)
 
 
-def send_grpc(address: str, bodies: list[bytes], senders: int) -> Sent:
-    """Export every body over gRPC, several at a time, in a process of its own."""
-    return run_apart(f"grpc://{address}", bodies, senders, ())
+def send_grpc(address: str, bodies: list[bytes], senders: int, *, gzipped: bool = False) -> Sent:
+    """Export every body over gRPC, several at a time, in a process of its own, which may compress them."""
+    return run_apart(f"{'grpc+gzip' if gzipped else 'grpc'}://{address}", bodies, senders, ())
 
 
 def run_apart(url: str, bodies: list[bytes], senders: int, headers: tuple[str, ...], pace: float = 0.0) -> Sent:
@@ -158,12 +158,13 @@ async def post_all(url: str, bodies: list[bytes], senders: int, pace: float, hea
     return Sent(*counts, began, time.monotonic())
 
 
-async def export_all(address: str, bodies: list[bytes], senders: int) -> Sent:
+async def export_all(address: str, bodies: list[bytes], senders: int, *, gzipped: bool) -> Sent:
     """Export all bodies over gRPC."""
     import grpc
 
     counts, waiting = [0, 0, 0], bodies[::-1]
-    async with grpc.aio.insecure_channel(address) as channel:
+    compression = grpc.Compression.Gzip if gzipped else grpc.Compression.NoCompression
+    async with grpc.aio.insecure_channel(address, compression=compression) as channel:
         export = channel.unary_unary(EXPORT)
         began = time.monotonic()
 
@@ -190,8 +191,9 @@ def main() -> None:
     """Send, and print what became of it."""
     file, url, senders, pace, *headers = sys.argv[1:]
     bodies = bodies_in(Path(file))
-    if url.startswith("grpc://"):
-        sent = asyncio.run(export_all(url.removeprefix("grpc://"), bodies, int(senders)))
+    scheme, _, address = url.partition("://")
+    if scheme in ("grpc", "grpc+gzip"):
+        sent = asyncio.run(export_all(address, bodies, int(senders), gzipped=scheme == "grpc+gzip"))
     else:
         import uvloop
 

@@ -13,11 +13,12 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 from grpc_health.v1.health import aio as health_aio
 
+from collector.bodies import decompressed
 from collector.connections import HEAD_SECONDS, connections_limit
-from collector.errors import CollectorError, PermanentError, RetryableError
+from collector.errors import CollectorError, PermanentError, RetryableError, TooLargeError
 from collector.quotas import QuotaError
 from collector.receivers.intake import Intake
 from collector.receivers.otlp_messages import SIGNALS, Signal, encoded, success
@@ -35,6 +36,7 @@ SERVICES = {
 }
 READERS = 16
 """Messages that come off the wire at once; each may be as large as a body may be."""
+HEALTH_REQUEST_BYTES = 4096
 WAITING_LIMIT = 4096
 """Calls that wait for that."""
 Handler = Callable[[Any, Any], Awaitable[bytes]]
@@ -73,6 +75,7 @@ class OtlpGrpc:
             ("grpc.max_receive_message_length", self.intake.max_body_bytes),
             ("grpc.max_allowed_incoming_connections", connections_limit()),
             ("grpc.server_handshake_timeout_ms", int(HEAD_SECONDS * 1000)),
+            ("grpc.per_message_decompression", 0),  # a message is kept as it came, and unpacked beside the loop
         ]
         self._server = grpc.aio.server(options=options)
         for kind, service in SERVICES.items():
@@ -80,7 +83,7 @@ class OtlpGrpc:
             handler = grpc.stream_unary_rpc_method_handler(self._export(SIGNALS[kind]))
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": handler}),))
         self._health = health_aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._server.add_generic_rpc_handlers((health_handler(self._health),))
         try:
             if self.tls is None:
                 port = self._server.add_insecure_port(address)
@@ -124,7 +127,7 @@ class OtlpGrpc:
             self.metrics.count("fleetmeter_received_bytes", len(body), door=DOOR)
             hold.take(len(body))
             bearer.spend_bytes(len(body))
-            answer = await self.intake.accept(signal.kind, body, held=True)
+            answer = await self.intake.accept(signal.kind, body, encoding=encoding_of(body), held=True)
         self.metrics.observe("fleetmeter_ack_seconds", time.perf_counter() - started, door=DOOR)
         return encoded(success(signal, answer.rejected_count, answer.message))
 
@@ -155,20 +158,46 @@ class OtlpGrpc:
         await context.abort(code, str(error), trailing_metadata=details_of(code, error))
 
 
+def encoding_of(message: bytes) -> str:
+    """Tell how a message is compressed, by its first bytes: gRPC says it of each, but not to us.
+
+    No message of OTLP begins so: 1F is no tag of protobuf, and 78 is that of a field 15, which none of them has.
+    """
+    if message.startswith(b"\x1f\x8b"):
+        return "gzip"
+    is_zlib = message.startswith(b"\x78") and int.from_bytes(message[:2]) % 31 == 0
+    return "deflate" if is_zlib else "identity"
+
+
+def health_handler(servicer: Any) -> grpc.GenericRpcHandler:
+    """Return the health service; clients that compress everything compress what they ask of it, too."""
+
+    def unpacked(message: bytes) -> Any:
+        plain = decompressed(message, encoding_of(message), HEALTH_REQUEST_BYTES)
+        return health_pb2.HealthCheckRequest.FromString(plain)
+
+    packed = health_pb2.HealthCheckResponse.SerializeToString
+    ways = {
+        "Check": grpc.unary_unary_rpc_method_handler(servicer.Check, unpacked, packed),
+        "Watch": grpc.unary_stream_rpc_method_handler(servicer.Watch, unpacked, packed),
+    }
+    return grpc.method_handlers_generic_handler(health.SERVICE_NAME, ways)
+
+
 def code_of(error: CollectorError) -> grpc.StatusCode:
     """Return the status of an error; clients try RESOURCE_EXHAUSTED with RetryInfo again, INVALID_ARGUMENT never."""
     if isinstance(error, UnknownTokenError):
         return grpc.StatusCode.UNAUTHENTICATED
     if isinstance(error, ForbiddenError):
         return grpc.StatusCode.PERMISSION_DENIED
-    if isinstance(error, RetryableError):
+    if isinstance(error, RetryableError | TooLargeError):  # the latter as gRPC itself says it, without RetryInfo
         return grpc.StatusCode.RESOURCE_EXHAUSTED
     return grpc.StatusCode.INVALID_ARGUMENT
 
 
 def details_of(code: grpc.StatusCode, error: CollectorError) -> tuple[tuple[str, bytes], ...]:
     """Return the rich error: for a retryable one, when to come back."""
-    if code is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+    if not isinstance(error, RetryableError):
         return ()
     detail = AnyMessage()
     seconds = error.retry_after_seconds if isinstance(error, QuotaError) else RETRY_SECONDS

@@ -1,12 +1,15 @@
 """OTLP over gRPC, against a real collector."""
 
+import gzip
 import threading
+import zlib
 
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from hypothesis import given, strategies
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
@@ -16,6 +19,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+from collector.receivers.otlp_grpc import encoding_of
 from collector.testing import running_collector, span_message, traces_body
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -32,7 +36,7 @@ def refusal(address, body, **more):
     return caught.value
 
 
-@pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
+@pytest.mark.parametrize("compression", grpc.Compression)
 def test_spans_of_the_sdk_arrive(collector, compression):
     replica = f"grpc-{compression.name}"
     provider = TracerProvider(resource=Resource.create({"infer.replica": replica}))
@@ -80,6 +84,40 @@ def test_the_health_service_says_serving(collector):
         health = health_pb2_grpc.HealthStub(channel)
         answer = health.Check(health_pb2.HealthCheckRequest(service=""), timeout=10)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_the_health_service_understands_what_is_compressed(collector):
+    with grpc.insecure_channel(collector.otlp_grpc, compression=grpc.Compression.Gzip) as channel:
+        asking = health_pb2_grpc.HealthStub(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            asking.Check(health_pb2.HealthCheckRequest(service="unknown" * 100), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+@given(strategies.binary(max_size=300), strategies.integers(0, 9), strategies.binary(max_size=16))
+def test_how_a_message_is_compressed_is_told_by_its_first_bytes(content, level, trace_id):
+    assert encoding_of(gzip.compress(content, level)) == "gzip"
+    assert encoding_of(zlib.compress(content, level)) == "deflate"
+    assert encoding_of(traces_body(span_message(1, trace_id=trace_id))) == "identity"
+    assert encoding_of(b"") == "identity"
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
+def test_a_broken_compressed_message_is_an_invalid_argument(collector, pack):
+    error = refusal(collector.otlp_grpc, pack(traces_body(span_message(1)))[:-9])
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_message_over_the_limit_is_refused_for_good_whether_it_is_compressed_or_not(data_dir):
+    with running_collector(data_dir, FLEETMETER__COLLECTOR__MAX_BODY_BYTES="1000000") as small:
+        for compression in grpc.Compression:
+            with (
+                grpc.insecure_channel(small.otlp_grpc, compression=compression) as channel,
+                pytest.raises(grpc.RpcError) as caught,
+            ):
+                channel.unary_unary(EXPORT)(bytes(1_000_001), timeout=20)
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "grpc-status-details-bin" not in dict(caught.value.trailing_metadata())
 
 
 def test_a_full_spool_is_resource_exhausted_with_a_time_to_come_back(data_dir):
