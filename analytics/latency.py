@@ -162,9 +162,13 @@ def requests_page(
         "limit": limit,
     }
     last = ask(client, "requests_least_window", **chosen).row(0, named=True)
-    # Where fewer requests carry the value than there is place for, those without it fill the page.
-    least = last["least"] if last["valued_count"] == limit else None
-    return ask(client, "requests_page_request", **chosen, least=least)
+    # Where fewer requests carry the value than there is place for, those without it fill the page. Beyond 2**53 a
+    # DOUBLE is no exact number of tokens.
+    if last["valued_count"] == limit and last["least"] is not None and abs(last["least"]) <= 2**53:
+        page = ask(client, "requests_page_request", **chosen, least=last["least"])
+        if page.height == limit:  # fewer where some have expired since
+            return page
+    return ask(client, "requests_page_request", **chosen, least=None)
 
 
 def events_between(client: Client, start: datetime, end: datetime, *, model: str | None = None) -> pl.DataFrame:

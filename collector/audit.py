@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 FILES = 4
 """The current file and the older ones share the limit."""
+HOW = os.O_CREAT | os.O_APPEND | os.O_WRONLY
 TEXT_LIMIT = 4_000
 """Longer SQL is cut; its length stands beside."""
 
@@ -37,11 +38,10 @@ class LinesFile:
 
     def __init__(self, path: Path, limit_bytes: int) -> None:
         self._path = path
-        self._limit_bytes = limit_bytes
+        self._limit_bytes = self._rotate_at_bytes = limit_bytes
         self._one_at_a_time = threading.Lock()
-        self._file = -1
-        self._size_bytes = 0
-        self._open()
+        self._file = os.open(path, HOW, 0o644)
+        self._size_bytes = os.fstat(self._file).st_size
 
     def write(self, line: bytes) -> None:
         """Append a line.
@@ -50,7 +50,9 @@ class LinesFile:
             OSError: it can't be written; no part of it is left.
         """
         with self._one_at_a_time:
-            if self._size_bytes and self._size_bytes + len(line) > self._limit_bytes:
+            if self._file < 0:
+                raise OSError(f"{self._path} is closed")
+            if self._size_bytes and self._size_bytes + len(line) > self._rotate_at_bytes:
                 self._rotate()
             if os.write(self._file, line) < len(line):
                 os.ftruncate(self._file, self._size_bytes)
@@ -63,18 +65,22 @@ class LinesFile:
             os.close(self._file)
             self._file = -1
 
-    def _open(self) -> None:
-        self._file = os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
-        self._size_bytes = os.fstat(self._file).st_size
-
     def _rotate(self) -> None:
+        """Put the file aside; where no other can be made, go on with it until it has grown by as much again."""
+        fresh = Path(f"{self._path}.new")
         names = [self._path, *(Path(f"{self._path}.{number}") for number in range(1, FILES))]
+        try:
+            file = os.open(fresh, HOW | os.O_TRUNC, 0o644)
+        except OSError:
+            log.exception("audit_not_rotated", extra={"file": str(self._path)})
+            self._rotate_at_bytes = self._size_bytes + self._limit_bytes
+            return
         for newer, older in reversed(list(pairwise(names))):
             if newer.exists():
                 newer.replace(older)
-        before = self._file
-        self._open()  # where it fails, lines still go to the file that was put aside
-        os.close(before)
+        fresh.replace(self._path)
+        os.close(self._file)
+        self._file, self._size_bytes, self._rotate_at_bytes = file, 0, self._limit_bytes
 
 
 class Audit:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import pyarrow as pa
@@ -100,17 +100,42 @@ def rows_per_body(rows: pa.Table) -> int:
     return max(1, int(-(-rows.num_rows // bodies_count)))
 
 
-def pool_of(url: str, timeout_seconds: float) -> urllib3.PoolManager:
-    """Return the connections to one address, over the proxy that the environment names for it, if any.
+def pool_of(url: str, proxy: str | None, timeout_seconds: float) -> urllib3.PoolManager:
+    """Return the connections to one address.
 
     By urllib3: httpx takes twice its CPU time for a short answer, and a board asks for dozens.
+
+    Raises:
+        PermanentError: the proxy is not one of HTTP.
     """
     settings: dict[str, Any] = {"timeout": timeout_seconds, "retries": False, "maxsize": CONNECTIONS}
     if url.startswith("https://"):
         settings["ssl_context"] = client_context()
-    host = urlsplit(url).netloc
-    proxy = None if proxy_bypass(host) else getproxies().get(urlsplit(url).scheme)
-    return urllib3.ProxyManager(proxy, **settings) if proxy else urllib3.PoolManager(**settings)
+    if proxy is None:
+        return urllib3.PoolManager(**settings)
+    try:
+        return urllib3.ProxyManager(proxy, proxy_headers=basic_auth_of(proxy, "proxy_basic_auth"), **settings)
+    except (ValueError, urllib3.exceptions.HTTPError) as error:
+        raise PermanentError(
+            f"the environment's proxy for {url} is no http:// or https:// address; mend it, or name it in NO_PROXY"
+        ) from error
+
+
+def proxy_of(url: str) -> str | None:
+    """Return the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY name, unless NO_PROXY names the address."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if proxy_bypass(f"{host}:{parts.port}" if parts.port and ":" not in host else host):
+        return None
+    found = getproxies()
+    proxy = found.get(parts.scheme) or found.get("all")
+    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
+
+
+def basic_auth_of(url: str, header: str) -> dict[str, str]:
+    """Return the header for the user and password that stand in an address; empty where none do."""
+    auth = urllib3.util.parse_url(url).auth
+    return urllib3.util.make_headers(**{header: unquote(auth)}) if auth else {}  # type: ignore[arg-type]
 
 
 class HttpClient:
@@ -120,8 +145,16 @@ class HttpClient:
         if not url.startswith(("http://", "https://")):
             raise PermanentError(f"{url!r} is no address; {URL_HINT}")
         self.url = url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._pool = pool_of(self.url, timeout_seconds)
+        if token and not (token.isascii() and token.isprintable()):
+            raise PermanentError(
+                "the token has characters that a header can't carry; commands take it from FLEETMETER_TOKEN"
+            )
+        try:
+            basic_auth, proxy = basic_auth_of(self.url, "basic_auth"), proxy_of(self.url)
+        except ValueError as error:
+            raise PermanentError(f"{self.url} is no address ({error}); {URL_HINT}") from error
+        self._headers = {"Authorization": f"Bearer {token}"} if token else basic_auth
+        self._pool = pool_of(self.url, proxy, timeout_seconds)
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         """Run one SELECT; see `Client.query`."""
@@ -129,7 +162,7 @@ class HttpClient:
             "sql": sql,
             "parameters": {name: parameter_to_json(value) for name, value in (parameters or {}).items()},
         }
-        content = self._post("/api/v1/sql", json.dumps(body).encode(), "application/json", accept=ARROW)
+        content = self._post("/api/v1/sql", json.dumps(body).encode(), "application/json", accept=ARROW, again=True)
         return pa.ipc.open_stream(content).read_all()
 
     def land(self, table: str, rows: pa.Table) -> int:
@@ -155,13 +188,25 @@ class HttpClient:
         return int(json.loads(answer)["landed"])
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
+        for key in self._pool.pools.keys():  # noqa: SIM118 - it can't be iterated
+            if (pool := self._pool.pools.get(key)) is not None:
+                pool.close()
         self._pool.clear()
 
-    def _post(self, path: str, content: bytes, content_type: str, accept: str = "application/json") -> bytes:
+    def _post(
+        self, path: str, content: bytes, content_type: str, accept: str = "application/json", *, again: bool = False
+    ) -> bytes:
+        """Post, and return the body of a good answer; `again`: a second time, where the connection broke off."""
         headers = {"Content-Type": content_type, "Accept": accept, **self._headers}
         try:
             response = self._pool.urlopen("POST", self.url + path, body=content, headers=headers, redirect=False)
+        except urllib3.exceptions.ProtocolError as error:
+            if again:  # one that was kept may have been closed at the other end
+                return self._post(path, content, content_type, accept)
+            raise RetryableError(
+                f"the collector at {self.url} broke off the connection ({error}); ask again"
+            ) from error
         except urllib3.exceptions.LocationValueError as error:
             raise PermanentError(f"{self.url} is no address ({error}); {URL_HINT}") from error
         except urllib3.exceptions.HTTPError as error:

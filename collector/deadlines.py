@@ -12,8 +12,12 @@ from contextlib import contextmanager
 log = logging.getLogger(__name__)
 
 
+AGAIN_SECONDS = 0.05
+
+
 class Deadlines:
-    """Call back whoever takes longer than `seconds`."""
+    """Call back whoever takes longer than `seconds`, again and again until it ends: what is about to start can't be
+    stopped yet."""
 
     def __init__(self, seconds: float) -> None:
         """Nobody is waited for yet, and no thread runs."""
@@ -21,6 +25,8 @@ class Deadlines:
         self._changed = threading.Condition()
         self._due: dict[int, tuple[float, Callable[[], None]]] = {}
         """Whoever is under way, the first to be late first: all have the same time."""
+        self._late: dict[int, Callable[[], None]] = {}
+        """Whoever is late and has not ended."""
         self._numbers = itertools.count()
         self._watching = self._closed = False
 
@@ -38,6 +44,7 @@ class Deadlines:
         finally:
             with self._changed:
                 self._due.pop(number, None)
+                self._late.pop(number, None)
 
     def close(self) -> None:
         """Let the thread end."""
@@ -61,14 +68,12 @@ class Deadlines:
     def _next(self) -> list[Callable[[], None]]:
         """Wait for something to happen; return whoever is late."""
         with self._changed:
-            if self._closed:
-                return []
-            if not self._due:
-                # Whoever comes meanwhile is due after that, so nobody has to wake this thread.
-                self._changed.wait(self._seconds)
-                return []
-            number = next(iter(self._due))
-            if (left := self._due[number][0] - time.monotonic()) > 0:
-                self._changed.wait(left)
-                return []
-            return [self._due.pop(number)[1]]
+            # Whoever comes while nobody is under way is due after that, so nobody has to wake this thread.
+            first_due = next(iter(self._due.values()), (time.monotonic() + self._seconds, None))[0]
+            pause = AGAIN_SECONDS if self._late else first_due - time.monotonic()
+            if pause > 0:
+                self._changed.wait(pause)
+            now = time.monotonic()
+            for number in [number for number, (due, _) in self._due.items() if due <= now]:
+                self._late[number] = self._due.pop(number)[1]
+            return list(self._late.values())

@@ -17,8 +17,8 @@ import duckdb
 
 from collector.duckdb_files import parsed
 
-SMALL_ROWS = 10_000
-"""An answer of at most so many rows is small."""
+SMALL_ROWS = 9_999
+"""An answer of at most so many rows is small. DuckDB scans with one thread only for a LIMIT of more than 10,000."""
 
 SERIALIZE_SQL = "SELECT json_serialize_sql($sql::VARCHAR)"
 
@@ -39,7 +39,7 @@ class SmallForm:
         if self.limit_parameter is None:
             return True
         limit = parameters.get(self.limit_parameter)
-        return isinstance(limit, int) and limit <= SMALL_ROWS
+        return isinstance(limit, int) and not isinstance(limit, bool) and 0 <= limit <= SMALL_ROWS
 
 
 def tree_of(cursor: duckdb.DuckDBPyConnection, sql: str) -> Any:
@@ -55,17 +55,16 @@ def small_form(cursor: duckdb.DuckDBPyConnection, statement: duckdb.Statement, t
         statement: one SELECT.
         tree: the same, as `tree_of` gives it.
     """
-    limits = limits_of(tree)
-    if limits:
-        name = parameter_of(limits[0].get("limit"))
-        return SmallForm(statement, name) if name is not None and limits[0].get("offset") is None else None
+    if limits := limits_of(tree):
+        name = limit_parameter_of(limits[0])
+        return None if name is None else SmallForm(statement, name)
     sql = f"{statement.query.rstrip().rstrip(';')}\nLIMIT {SMALL_ROWS + 1}"
     try:
         (limited,) = cursor.extract_statements(sql)
         tree_limited = tree_of(cursor, sql)
-    except (duckdb.Error, ValueError):
+        given = limits_of(tree_limited)
+    except (duckdb.Error, KeyError, ValueError):
         return None
-    given = limits_of(tree_limited)
     if len(given) != 1:
         return None
     modifiers_of(tree_limited).remove(given[0])
@@ -83,9 +82,15 @@ def limits_of(tree: Any) -> list[dict[str, Any]]:
     return [modifier for modifier in modifiers_of(tree) if modifier["type"].startswith("LIMIT")]
 
 
-def parameter_of(expression: Any) -> str | None:
-    """Return the parameter that an expression is, cast or not; None where it is something else."""
-    while isinstance(expression, dict) and expression.get("class") == "CAST":
+def limit_parameter_of(limit: dict[str, Any]) -> str | None:
+    """Return the parameter that is a LIMIT, cast or not; None where it is something else, or a share of the rows.
+
+    What `try_cast` can't cast is null, and that is no limit.
+    """
+    if limit["type"] != "LIMIT_MODIFIER" or limit.get("limit_type", "ROW_COUNT") != "ROW_COUNT" or limit.get("offset"):
+        return None
+    expression = limit.get("limit")
+    while isinstance(expression, dict) and expression.get("class") == "CAST" and not expression.get("try_cast"):
         expression = expression.get("child")
     if not isinstance(expression, dict) or expression.get("class") != "PARAMETER":
         return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,8 +61,9 @@ QUERY_ERRORS = (duckdb.Error, pa.ArrowException, OSError, MemoryError, TypeError
 """What a query may end with. An error after its first rows comes through Arrow's stream, which makes it an OSError."""
 OUT_OF_MEMORY = "Out of Memory Error"
 """So begins the message of one that was out of memory by then."""
-REMEMBERED_COUNT, REMEMBERED_LENGTH = 256, 32_768
-"""So many statements of at most so many characters are remembered as let in."""
+REMEMBERED_LENGTH, REMEMBERED_IN_ALL = 8_192, 262_144
+"""Statements of at most so many characters are remembered as let in, and so many characters of them: one that is parsed
+takes hundreds of times the memory of its text."""
 
 
 @dataclass(slots=True)
@@ -71,13 +72,13 @@ class Checked:
 
     statement: duckdb.Statement
     tree: Any
-    """As `json_serialize_sql` gives it."""
+    """As `json_serialize_sql` gives it; None once it is not needed any more."""
     asks_rollups: bool
     """The views of rollups are to be told what is stale."""
     small: SmallForm | None = None
     """How it is asked while its answers are small; None: as a stream."""
-    rows: int | None = None
-    """Of its last answer; None: it had none yet."""
+    was_small: bool = False
+    """Its last answer was."""
 
 
 @dataclass(slots=True)
@@ -93,7 +94,8 @@ class Asker:
         """Take the question back; call it again until the query has ended, for one about to start can't be stopped."""
         self.gone = True
         if (stop := self.stop) is not None:
-            stop()
+            with suppress(duckdb.Error):  # it has just ended by itself
+                stop()
 
 
 class SqlDoor:
@@ -181,9 +183,8 @@ class SqlDoor:
             cut = team_view.narrowed(cursor, team, checked.tree)
             return Checked(cursor.extract_statements(cut)[0], checked.tree, asks_rollups(cut))
         if len(sql) <= REMEMBERED_LENGTH:
-            if len(self._checked) >= REMEMBERED_COUNT:
+            if sum(map(len, self._checked)) + len(sql) > REMEMBERED_IN_ALL:
                 self._checked.clear()
-            checked.small = small_form(cursor, checked.statement, checked.tree)
             self._checked[sql] = checked
         return checked
 
@@ -200,10 +201,10 @@ class SqlDoor:
             cursor.execute(parsed("BEGIN TRANSACTION READ ONLY")).fetchall()
             if checked.asks_rollups:
                 narrow(cursor)
-            rows = self._small(cursor, checked, parameters)
+            rows = self._small(cursor, checked, parameters) if checked.was_small else None
             if rows is None:
                 rows = self._fetched(cursor.sql(checked.statement, params=parameters))
-            checked.rows = rows.num_rows
+            checked.was_small = rows.num_rows <= SMALL_ROWS
             return rows
         except QUERY_ERRORS as error:
             raise self._explained(error, late) from error
@@ -211,9 +212,9 @@ class SqlDoor:
     def _small(
         self, cursor: duckdb.DuckDBPyConnection, checked: Checked, parameters: dict[str, Any]
     ) -> pa.Table | None:
-        """Fetch all rows at once where they were few the last time; None where they may be many."""
-        if checked.rows is None or checked.rows > SMALL_ROWS:
-            return None
+        """Fetch all rows at once; None where they may be many."""
+        if (tree := checked.tree) is not None:
+            checked.small, checked.tree = small_form(cursor, checked.statement, tree), None
         if checked.small is None or not checked.small.is_small(parameters):
             return None
         rows = self._fetched(cursor.execute(checked.small.statement, parameters))

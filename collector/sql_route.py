@@ -142,12 +142,12 @@ def question_of(body: bytes) -> tuple[str, Mapping[str, Any]]:
     """
     try:
         asked = json.loads(body)
-        sql = asked["sql"]
+        sql, parameters = asked["sql"], mapping_of_parameters(asked.get("parameters"))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise PermanentError('the body is JSON: {"sql": "SELECT …", "parameters": {…}}') from error
     if not isinstance(sql, str):
         raise PermanentError('"sql" is a string')
-    return sql, mapping_of_parameters(asked.get("parameters"))
+    return sql, parameters
 
 
 async def unless_left(answer: asyncio.Future[bytes], receive: Receive, asker: Asker) -> bytes:

@@ -1,9 +1,8 @@
--- requests_least_window: one window; the least value of the order that a page of its largest holds, and how many requests carry it
+-- requests_least_window: one window; the least value of the order that a page of its largest holds, and how many carry it
 -- The value of started_at is in microseconds since 1970. It reads one column, where the page reads them all.
 SELECT
     min(largest.value) AS least,
-    count(largest.value) AS valued_count,
-    count(*) AS requests_count
+    count(largest.value) AS valued_count
 FROM (
     SELECT
         CASE $order::VARCHAR

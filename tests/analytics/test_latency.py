@@ -1,9 +1,11 @@
 import dataclasses
 import itertools
+import math
 import random
 from datetime import timedelta
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from analytics import latency
@@ -56,19 +58,20 @@ def test_page_has_all_columns_and_refuses_an_unknown_order(store, now):
         latency.requests_page(store.client, now, now, order="cost")
 
 
+@pytest.mark.parametrize("largest", [7, 2**53 + 3, 2**63 - 1])
 @pytest.mark.parametrize("order", latency.PAGE_ORDERS)
-def test_a_page_is_the_head_of_all_requests_in_their_order(store, now, order):
+def test_a_page_is_the_head_of_all_requests_in_their_order(store, now, order, largest):
     """With ties at the end of the page, values that are missing, and pages that are larger than what there is."""
     draw = random.Random(order)
     rows = [
         {
             "trace_id": f"{draw.randrange(10):x}",
             "span_id": f"{serial:02x}",
-            "started_at": now + timedelta(seconds=draw.randrange(12)),
+            "started_at": now + timedelta(microseconds=draw.randrange(12)),
             "team": draw.choice(["x", "y"]),
             "ttft_seconds": draw.choice([None, 0.1, 0.2, 0.3]),
-            "e2e_seconds": draw.choice([None, 1.0, 2.0, 1e300]),
-            "output_tokens": draw.choice([None, 0, 1, 2**62]),
+            "e2e_seconds": draw.choice([None, -1.0, 2.0, 1e300, math.inf]),
+            "output_tokens": draw.choice([None, 0, 1, largest, largest]),
         }
         for serial in range(60)
     ]
@@ -108,3 +111,18 @@ def test_an_absurd_count_of_tokens_stops_no_series(store, now):
     (row,) = latency.latency_buckets(store.client, now, now + timedelta(minutes=1)).to_dicts()
     assert row["input_tokens"] == 2 * 10**12
     assert row["output_tokens"] is None
+
+
+def test_a_page_whose_requests_expire_meanwhile_is_filled_with_others(store, now):
+    """The least value of a page is asked for first: what is dropped before the page is read would leave it short."""
+
+    class Expiring:
+        def query(self, sql, parameters=None):
+            answer = store.client.query(sql, parameters)
+            if "requests_least_window" in sql:
+                return answer.set_column(0, "least", pa.array([2.0]))  # as if two larger ones were there then
+            return answer
+
+    store.requests(*({"ttft_seconds": value} for value in (1.0, 2.0, None)))
+    page = latency.requests_page(Expiring(), now, now + timedelta(hours=1), order="ttft_seconds", limit=2)
+    assert page["ttft_seconds"].to_list() == [2.0, 1.0]

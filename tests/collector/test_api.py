@@ -89,6 +89,14 @@ def test_times_that_python_does_not_have_are_text(collector):
     assert (nested.status_code, "as JSON" in nested.json()["error"]) == (400, True)
 
 
+def nested(levels):
+    """A list in a list in a list."""
+    value = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 def test_json_that_is_nested_without_end_is_refused(collector):
     answer = httpx.post(collector.api + "/api/v1/sql", content=b"[" * 100_000)
     assert answer.status_code == 400
@@ -103,6 +111,7 @@ def test_json_that_is_nested_without_end_is_refused(collector):
         ({"sql": "SELECT $x", "parameters": {"x": {"type": "timestamp", "value": "soon"}}}, "no timestamp"),
         ({"sql": "SELECT $x", "parameters": {"x": {"type": "nonsense", "value": "1"}}}, "type"),
         ({"sql": "SELECT 1", "parameters": [1]}, "object"),
+        ({"sql": "SELECT $x", "parameters": {"x": nested(600)}}, "the body is JSON"),
         ({"sql": 1}, "string"),
         ({}, "the body is JSON"),
         ([], "the body is JSON"),

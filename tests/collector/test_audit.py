@@ -86,22 +86,27 @@ def test_a_line_that_only_half_fits_leaves_nothing(tmp_path: Path, monkeypatch: 
     assert (tmp_path / "lines").read_text() == "whole\nnext\n"
 
 
-def test_where_no_new_file_can_be_opened_lines_go_on_where_they_went(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_where_no_new_file_can_be_made_lines_go_on_where_they_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    file = LinesFile(tmp_path / "lines", 10)
-    file.write(b"first line\n")
-    monkeypatch.setattr(LinesFile, "_open", refused)
-    with pytest.raises(OSError, match="too many open files"):
-        file.write(b"second\n")
+    file = LinesFile(tmp_path / "lines", 30)
+    for line in (b"first line\n", b"second line\n"):
+        file.write(line)
+    monkeypatch.setattr("collector.audit.os.open", refused)
+    for line in (b"third line\n", b"fourth line\n"):
+        file.write(line)
     monkeypatch.undo()
-    file.write(b"third\n")
+    whole = "first line\nsecond line\nthird line\nfourth line\n"
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"lines": whole}
+    assert caplog.text.count("audit_not_rotated") == 1
+    for line in (b"fifth line\n", b"sixth line\n"):
+        file.write(line)
     file.close()
-    assert (tmp_path / "lines.2").read_text() == "first line\n"
-    assert (tmp_path / "lines").read_text() == "third\n"
+    assert (tmp_path / "lines.1").read_text() == whole
+    assert (tmp_path / "lines").read_text() == "fifth line\nsixth line\n"
 
 
-def refused(file: LinesFile) -> None:
+def refused(*given: object) -> int:
     """Fail as a process without a free descriptor does."""
     raise OSError("too many open files")
 
@@ -110,8 +115,10 @@ def test_a_line_after_the_end_is_counted_and_goes_nowhere(tmp_path: Path) -> Non
     failures: list[int] = []
     log = Audit(tmp_path, 10_000, lambda: failures.append(1))
     log.close()
-    log.write(ANYBODY, "query", None)
-    assert failures == [1]
+    for _ in range(2):
+        log.write(ANYBODY, "query", None, sql="x" * 10_000)
+    assert failures == [1, 1]
+    assert [file.stat().st_size for file in tmp_path.iterdir()] == [0]
 
 
 def test_text_that_is_no_utf_8_is_a_line_of_json_too(tmp_path: Path) -> None:

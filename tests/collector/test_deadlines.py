@@ -44,3 +44,22 @@ def test_one_that_fails_to_stop_takes_no_limit_from_the_others(caplog):
         assert late.wait(30)
     deadlines.close()
     assert "deadline_not_kept" in caplog.text
+
+
+def test_whoever_is_late_is_called_until_it_ends():
+    """A query that is about to start when its time is over can't be stopped yet."""
+    deadlines, calls, third = Deadlines(0.02), [], threading.Event()
+
+    def late():
+        calls.append(1)
+        if len(calls) == 3:
+            third.set()
+
+    with deadlines.limit(late):
+        assert third.wait(30)
+    ended = len(calls)
+    with deadlines.limit(third.clear):
+        while third.is_set():
+            threading.Event().wait(0.01)
+    deadlines.close()
+    assert len(calls) <= ended + 1

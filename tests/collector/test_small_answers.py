@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pytest
 
+from analytics.statements import FOLDER
 from collector.errors import PermanentError
 from collector.small_answers import SMALL_ROWS, small_form, tree_of
 from collector.sql_door import SqlDoor
@@ -120,6 +120,9 @@ class Told:
         ("SELECT 1 LIMIT $few + 1", "none"),
         ("SELECT 1 LIMIT $few OFFSET 2", "none"),
         ("SELECT 1 LIMIT 10%", "none"),
+        ("SELECT 1 LIMIT $few %", "none"),
+        ("SELECT 1 LIMIT try_cast($few AS TINYINT)", "none"),
+        ("SELECT 1 LIMIT try_cast($few AS TINYINT)::BIGINT", "none"),
         ("SELECT 1 OFFSET 2", "none"),
         ("DESCRIBE events", "none"),
         ("SELECT 1", None),
@@ -136,12 +139,16 @@ def test_a_limit_is_given_or_is_a_parameter_or_there_is_no_small_form(
     if form is not None:
         assert form.is_small({"few": SMALL_ROWS})
         assert form.is_small({"few": SMALL_ROWS + 1}) == (parameter is None)
-        assert form.is_small({"few": "many"}) == (parameter is None)
+        for other in ("many", None, True, -1, 2.5):
+            assert form.is_small({"few": other}) == (parameter is None)
+        assert form.is_small({}) == (parameter is None)
 
 
 def test_every_read_of_a_board_has_a_small_form(store: FileStore):
     cursor = store.cursor()
-    for file in sorted(Path("analytics/queries").glob("*.sql")):
+    files = [file for file in sorted(FOLDER.glob("*.sql")) if not file.stem.endswith(".checks")]
+    assert len(files) > 50
+    for file in files:
         sql = file.read_text()
         (statement,) = cursor.extract_statements(sql)
         assert small_form(cursor, statement, tree_of(cursor, statement.query)) is not None, file
