@@ -164,7 +164,7 @@ def requests_page(
     last = ask(client, "requests_least_window", **chosen).row(0, named=True)
     # Where fewer requests carry the value than there is place for, those without it fill the page. Beyond 2**53 a
     # DOUBLE is no exact number of tokens.
-    if last["valued_count"] == limit and last["least"] is not None and abs(last["least"]) <= 2**53:
+    if last["valued_count"] == limit and last["least"] is not None and abs(last["least"]) < 2**53:
         page = ask(client, "requests_page_request", **chosen, least=last["least"])
         if page.height == limit:  # fewer where some have expired since
             return page

@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -69,16 +70,21 @@ class LinesFile:
         """Put the file aside; where no other can be made, go on with it until it has grown by as much again."""
         fresh = Path(f"{self._path}.new")
         names = [self._path, *(Path(f"{self._path}.{number}") for number in range(1, FILES))]
+        file = -1
         try:
             file = os.open(fresh, HOW | os.O_TRUNC, 0o644)
+            for newer, older in reversed(list(pairwise(names))):
+                if newer.exists():
+                    newer.replace(older)
+            fresh.replace(self._path)
         except OSError:
             log.exception("audit_not_rotated", extra={"file": str(self._path)})
             self._rotate_at_bytes = self._size_bytes + self._limit_bytes
+            if file >= 0:
+                os.close(file)
+                with suppress(OSError):
+                    fresh.unlink()
             return
-        for newer, older in reversed(list(pairwise(names))):
-            if newer.exists():
-                newer.replace(older)
-        fresh.replace(self._path)
         os.close(self._file)
         self._file, self._size_bytes, self._rotate_at_bytes = file, 0, self._limit_bytes
 

@@ -7,6 +7,9 @@ stream out. Offline work and tests open the file. Callers see one `Client` and n
 from __future__ import annotations
 
 import json
+import re
+import time
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,6 +92,7 @@ class FileClient:
 ARROW = "application/vnd.apache.arrow.stream"
 CONNECTIONS = 64
 """So many are kept for the next question; more are opened where more ask at once."""
+AT_ONCE_SECONDS = 1.0
 URL_HINT = "name a collector as --url http://HOST:PORT, or a file with --db"
 BODY_BYTES = 16 * 2**20
 """Rows go to a collector in bodies of about this size: larger ones are no faster, and it has a limit."""
@@ -114,7 +118,9 @@ def pool_of(url: str, proxy: str | None, timeout_seconds: float) -> urllib3.Pool
     if proxy is None:
         return urllib3.PoolManager(**settings)
     try:
-        return urllib3.ProxyManager(proxy, proxy_headers=basic_auth_of(proxy, "proxy_basic_auth"), **settings)
+        authorization = basic_auth_of(proxy)
+        headers = {"Proxy-Authorization": authorization} if authorization else {}
+        return urllib3.ProxyManager(proxy, proxy_headers=headers, **settings)
     except (ValueError, urllib3.exceptions.HTTPError) as error:
         raise PermanentError(
             f"the environment's proxy for {url} is no http:// or https:// address; mend it, or name it in NO_PROXY"
@@ -125,17 +131,18 @@ def proxy_of(url: str) -> str | None:
     """Return the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY name, unless NO_PROXY names the address."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if proxy_bypass(f"{host}:{parts.port}" if parts.port and ":" not in host else host):
+    names = [host, f"[{host}]"] if ":" in host else [f"{host}:{parts.port}" if parts.port else host]
+    if any(map(proxy_bypass, names)):
         return None
     found = getproxies()
     proxy = found.get(parts.scheme) or found.get("all")
     return proxy if not proxy or "://" in proxy else f"http://{proxy}"
 
 
-def basic_auth_of(url: str, header: str) -> dict[str, str]:
-    """Return the header for the user and password that stand in an address; empty where none do."""
+def basic_auth_of(url: str) -> str | None:
+    """Return how a header says the user and password that stand in an address; None where none do."""
     auth = urllib3.util.parse_url(url).auth
-    return urllib3.util.make_headers(**{header: unquote(auth)}) if auth else {}  # type: ignore[arg-type]
+    return f"Basic {b64encode(unquote(auth).encode()).decode()}" if auth else None
 
 
 class HttpClient:
@@ -144,16 +151,16 @@ class HttpClient:
     def __init__(self, url: str, *, token: str | None = None, timeout_seconds: float = 120.0) -> None:
         if not url.startswith(("http://", "https://")):
             raise PermanentError(f"{url!r} is no address; {URL_HINT}")
-        self.url = url.rstrip("/")
+        self.url = re.sub(r"^(https?://)[^/]*@", r"\1", url.rstrip("/"))  # without a password: messages tell it
         if token and not (token.isascii() and token.isprintable()):
             raise PermanentError(
                 "the token has characters that a header can't carry; commands take it from FLEETMETER_TOKEN"
             )
         try:
-            basic_auth, proxy = basic_auth_of(self.url, "basic_auth"), proxy_of(self.url)
+            authorization, proxy = f"Bearer {token}" if token else basic_auth_of(url), proxy_of(self.url)
         except ValueError as error:
-            raise PermanentError(f"{self.url} is no address ({error}); {URL_HINT}") from error
-        self._headers = {"Authorization": f"Bearer {token}"} if token else basic_auth
+            raise PermanentError(f"{self.url} is no address; {URL_HINT}") from error
+        self._headers = {"Authorization": authorization} if authorization else {}
         self._pool = pool_of(self.url, proxy, timeout_seconds)
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
@@ -197,12 +204,13 @@ class HttpClient:
     def _post(
         self, path: str, content: bytes, content_type: str, accept: str = "application/json", *, again: bool = False
     ) -> bytes:
-        """Post, and return the body of a good answer; `again`: a second time, where the connection broke off."""
+        """Post, and return the body of a good answer; `again`: once more, where the connection broke off at once."""
         headers = {"Content-Type": content_type, "Accept": accept, **self._headers}
+        started = time.monotonic()
         try:
             response = self._pool.urlopen("POST", self.url + path, body=content, headers=headers, redirect=False)
         except urllib3.exceptions.ProtocolError as error:
-            if again:  # one that was kept may have been closed at the other end
+            if again and time.monotonic() - started < AT_ONCE_SECONDS:  # it was kept, and closed at the other end
                 return self._post(path, content, content_type, accept)
             raise RetryableError(
                 f"the collector at {self.url} broke off the connection ({error}); ask again"

@@ -32,14 +32,17 @@ class Deadlines:
 
     @contextmanager
     def limit(self, late: Callable[[], None]) -> Iterator[None]:
-        """Call `late`, from another thread, if what is inside takes too long."""
+        """Call `late`, from another thread, if what is inside takes too long, or once this is closed."""
         number = next(self._numbers)
-        with self._changed:
-            self._due[number] = (time.monotonic() + self._seconds, late)
-            if not self._watching:
-                self._watching = True
-                threading.Thread(target=self._watch, name="deadlines", daemon=True).start()
         try:
+            with self._changed:
+                if self._closed:
+                    self._late[number] = late
+                else:
+                    self._due[number] = (time.monotonic() + self._seconds, late)
+                if not self._watching:
+                    threading.Thread(target=self._watch, name="deadlines", daemon=True).start()
+                    self._watching = True
             yield
         finally:
             with self._changed:
@@ -47,14 +50,16 @@ class Deadlines:
                 self._late.pop(number, None)
 
     def close(self) -> None:
-        """Let the thread end."""
+        """Call whoever is under way, and let the thread end once they have ended."""
         with self._changed:
             self._closed = True
+            self._late |= {number: late for number, (_, late) in self._due.items()}
+            self._due.clear()
             self._changed.notify()
 
     def _watch(self) -> None:
-        while not self._closed:
-            self._call(self._next())
+        while (late := self._next()) is not None:
+            self._call(late)
 
     @staticmethod
     def _call(late: list[Callable[[], None]]) -> None:
@@ -62,12 +67,15 @@ class Deadlines:
         for stop in late:
             try:
                 stop()
-            except Exception:  # one that has just ended by itself; the others still have their limit
+            except Exception:  # the others still have their limit
                 log.exception("deadline_not_kept")
 
-    def _next(self) -> list[Callable[[], None]]:
-        """Wait for something to happen; return whoever is late."""
+    def _next(self) -> list[Callable[[], None]] | None:
+        """Wait for something to happen; return whoever is late, or None once nobody will be."""
         with self._changed:
+            if self._closed and not self._late:
+                self._watching = False
+                return None
             # Whoever comes while nobody is under way is due after that, so nobody has to wake this thread.
             first_due = next(iter(self._due.values()), (time.monotonic() + self._seconds, None))[0]
             pause = AGAIN_SECONDS if self._late else first_due - time.monotonic()

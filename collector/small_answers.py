@@ -18,7 +18,7 @@ import duckdb
 from collector.duckdb_files import parsed
 
 SMALL_ROWS = 9_999
-"""An answer of at most so many rows is small. DuckDB scans with one thread only for a LIMIT of more than 10,000."""
+"""An answer of at most so many rows is small. For a LIMIT above 10,000 DuckDB scans with one thread."""
 
 SERIALIZE_SQL = "SELECT json_serialize_sql($sql::VARCHAR)"
 
@@ -63,7 +63,7 @@ def small_form(cursor: duckdb.DuckDBPyConnection, statement: duckdb.Statement, t
         (limited,) = cursor.extract_statements(sql)
         tree_limited = tree_of(cursor, sql)
         given = limits_of(tree_limited)
-    except (duckdb.Error, KeyError, ValueError):
+    except (duckdb.ParserException, KeyError, ValueError):
         return None
     if len(given) != 1:
         return None

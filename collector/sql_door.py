@@ -57,6 +57,7 @@ COMPUTED = re.compile(r"\bcomputed_request_", re.IGNORECASE)
 """What compares them with the requests asks for all of those."""
 
 LEFT = "the question was taken back"
+STOPPING = "the collector is stopping; ask again in a few seconds"
 QUERY_ERRORS = (duckdb.Error, pa.ArrowException, OSError, MemoryError, TypeError, ValueError, RuntimeError)
 """What a query may end with. An error after its first rows comes through Arrow's stream, which makes it an OSError."""
 OUT_OF_MEMORY = "Out of Memory Error"
@@ -72,11 +73,13 @@ class Checked:
 
     statement: duckdb.Statement
     tree: Any
-    """As `json_serialize_sql` gives it; None once it is not needed any more."""
+    """As `json_serialize_sql` gives it; None in those that are remembered."""
     asks_rollups: bool
     """The views of rollups are to be told what is stale."""
     small: SmallForm | None = None
     """How it is asked while its answers are small; None: as a stream."""
+    small_known: bool = False
+    """That has been looked for."""
     was_small: bool = False
     """Its last answer was."""
 
@@ -154,12 +157,14 @@ class SqlDoor:
             RetryableError: it ran into the time limit, or the database is out of memory.
         """
         if self._closed:
-            raise RetryableError("the collector is stopping; ask again in a few seconds")
+            raise RetryableError(STOPPING)
         if asker is not None and asker.gone:
             raise RetryableError(LEFT)
         cursor = self._new_cursor()
         self._running.add(cursor)
         try:
+            if self._closed:  # meanwhile, and this cursor was not among those that were stopped
+                raise RetryableError(STOPPING)
             if asker is not None:
                 asker.stop = cursor.interrupt
             with self._time_limit(cursor) as late:
@@ -185,6 +190,7 @@ class SqlDoor:
         if len(sql) <= REMEMBERED_LENGTH:
             if sum(map(len, self._checked)) + len(sql) > REMEMBERED_IN_ALL:
                 self._checked.clear()
+            checked.tree = None
             self._checked[sql] = checked
         return checked
 
@@ -213,8 +219,9 @@ class SqlDoor:
         self, cursor: duckdb.DuckDBPyConnection, checked: Checked, parameters: dict[str, Any]
     ) -> pa.Table | None:
         """Fetch all rows at once; None where they may be many."""
-        if (tree := checked.tree) is not None:
-            checked.small, checked.tree = small_form(cursor, checked.statement, tree), None
+        if not checked.small_known:
+            checked.small = small_form(cursor, checked.statement, tree_of(cursor, checked.statement.query))
+            checked.small_known = True
         if checked.small is None or not checked.small.is_small(parameters):
             return None
         rows = self._fetched(cursor.execute(checked.small.statement, parameters))
@@ -236,12 +243,12 @@ class SqlDoor:
             yield batch
 
     def _explained(self, error: Exception, late: threading.Event) -> PermanentError | RetryableError:
+        if self._closed:
+            return RetryableError("the query was stopped because the collector is stopping")
         if late.is_set():
             return RetryableError(
                 f"the query ran over {self._timeout_seconds:g} s and was stopped; narrow its time range"
             )
-        if self._closed:
-            return RetryableError("the query was stopped because the collector is stopping")
         if isinstance(error, duckdb.OutOfMemoryException | MemoryError) or str(error).startswith(OUT_OF_MEMORY):
             return RetryableError(f"the query needs more memory than the collector gives: {error}")
         return PermanentError(str(error))
@@ -255,7 +262,8 @@ class SqlDoor:
 
         def stop() -> None:
             late.set()
-            cursor.interrupt()
+            with suppress(duckdb.Error):  # it has just ended by itself
+                cursor.interrupt()
 
         with self._deadlines.limit(stop):
             yield late

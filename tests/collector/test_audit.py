@@ -106,6 +106,19 @@ def test_where_no_new_file_can_be_made_lines_go_on_where_they_went(
     assert (tmp_path / "lines").read_text() == "fifth line\nsixth line\n"
 
 
+def test_where_an_older_file_can_t_be_replaced_no_line_is_lost_and_no_descriptor(tmp_path: Path) -> None:
+    (tmp_path / "lines.3").mkdir()
+    file = LinesFile(tmp_path / "lines", 30)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for number in range(100):
+        file.write(b"line %03d\n" % number)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    file.close()
+    read = [path.read_text() for name in ("lines.2", "lines.1", "lines") if (path := tmp_path / name).exists()]
+    assert "".join(read).split() == [word for number in range(100) for word in ("line", f"{number:03d}")]
+    assert not (tmp_path / "lines.new").exists()
+
+
 def refused(*given: object) -> int:
     """Fail as a process without a free descriptor does."""
     raise OSError("too many open files")

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 import pytest
@@ -26,7 +27,7 @@ def proxy() -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
             seen.append((self.path, self.headers["Proxy-Authorization"]))
             target = urlsplit(self.path)
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            with closing(http.client.HTTPConnection(target.netloc.rpartition("@")[2], timeout=20)) as onward:
+            with closing(http.client.HTTPConnection(target.netloc, timeout=20)) as onward:
                 onward.request("POST", target.path, body, {"Accept": self.headers["Accept"]})
                 answer = onward.getresponse()
                 content = answer.read()
@@ -69,12 +70,13 @@ def ask(url: str) -> list[dict[str, int]]:
         ("http_proxy", "http://{}", None),
         ("ALL_PROXY", "http://{}/", None),
         ("HTTP_PROXY", "http://us%40er:p%3Aw@{}", "Basic dXNAZXI6cDp3"),
+        ("HTTP_PROXY", "http://us%C3%A9r:p@{}", "Basic dXPDqXI6cA=="),
     ],
 )
 def test_the_environments_proxy_is_asked(collector, monkeypatch, name, form, authorization):
     with proxy() as (address, seen):
         monkeypatch.setenv(name, form.format(address))
-        assert ask(collector.api) == [{"one": 1}]
+        assert ask(collector.api.replace("//", "//someone:hidden@")) == [{"one": 1}]
     assert seen == [(f"{collector.api}/api/v1/sql", authorization)]
 
 
@@ -99,14 +101,34 @@ def test_what_is_no_address_is_told(url):
         ask(url)
 
 
+@pytest.mark.parametrize("password", ["hidden", "hid@den", "h%2Fidden"])
+def test_a_password_in_the_address_is_sent_and_never_told(password):
+    with (
+        closing(HttpClient(f"http://someone:{password}@127.0.0.1:1")) as client,
+        pytest.raises(RetryableError, match=r"no collector answers at http://127\.0\.0\.1:1 ") as caught,
+    ):
+        client.query("SELECT 1")
+    assert "den" not in str(caught.value)
+    assert client.url == "http://127.0.0.1:1"
+
+
 def test_a_token_that_no_header_carries_is_told_and_not_shown():
     with pytest.raises(PermanentError, match="FLEETMETER_TOKEN") as caught:
         HttpClient("http://127.0.0.1:1", token="secret\n")
     assert "secret" not in str(caught.value)
 
 
+def message_of(stream: BinaryIO) -> bytes:
+    """Read one request or one answer; nothing where the other end has closed."""
+    lines = [stream.readline()]
+    while lines[-1] not in (b"\r\n", b""):
+        lines.append(stream.readline())
+    lengths = [int(line.partition(b":")[2]) for line in lines if line.lower().startswith(b"content-length:")]
+    return b"".join(lines) + stream.read(*lengths or [0])
+
+
 @contextmanager
-def relay(address: str, answers: Iterator[int]) -> Iterator[str]:
+def relay(address: str, answers: list[int]) -> Iterator[str]:
     """Relay to an address; each connection carries so many questions, and is cut under the next."""
     listener = socket.create_server(("127.0.0.1", 0))
     host, _, port = address.partition(":")
@@ -114,18 +136,16 @@ def relay(address: str, answers: Iterator[int]) -> Iterator[str]:
     def serve() -> None:
         for allowed in answers:
             connection, _ = listener.accept()
-            with connection, socket.create_connection((host, int(port))) as onward:
+            with (
+                connection,
+                connection.makefile("rb") as asked,
+                socket.create_connection((host, int(port))) as onward,
+                onward.makefile("rb") as answered,
+            ):
                 for _ in range(allowed):
-                    onward.sendall(connection.recv(65_536))
-                    connection.settimeout(0.2)
-                    while True:
-                        try:  # the head and the body may come apart
-                            onward.sendall(connection.recv(65_536))
-                        except TimeoutError:
-                            break
-                    connection.settimeout(None)
-                    connection.sendall(onward.recv(65_536))
-                connection.recv(65_536)
+                    onward.sendall(message_of(asked))
+                    connection.sendall(message_of(answered))
+                message_of(asked)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -138,7 +158,7 @@ def relay(address: str, answers: Iterator[int]) -> Iterator[str]:
 
 def test_a_question_on_a_connection_that_was_closed_is_put_again(collector):
     with (
-        relay(urlsplit(collector.api).netloc, iter([1, 2])) as url,
+        relay(urlsplit(collector.api).netloc, [1, 2]) as url,
         closing(HttpClient(url, timeout_seconds=20)) as client,
     ):
         for _ in range(3):
@@ -146,5 +166,5 @@ def test_a_question_on_a_connection_that_was_closed_is_put_again(collector):
 
 
 def test_a_collector_that_breaks_off_each_time_is_worth_another_try(collector):
-    with relay(urlsplit(collector.api).netloc, iter([0, 0])) as url, pytest.raises(RetryableError, match="broke off"):
+    with relay(urlsplit(collector.api).netloc, [0, 0]) as url, pytest.raises(RetryableError, match="broke off"):
         ask(url)

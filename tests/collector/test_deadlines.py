@@ -6,7 +6,7 @@ from collector.deadlines import Deadlines
 
 
 def test_whoever_takes_too_long_is_called_and_the_others_are_not():
-    deadlines, called = Deadlines(0.05), []
+    deadlines, called = Deadlines(0.5), []
     late = threading.Event()
     with deadlines.limit(lambda: called.append("in time")):
         pass
@@ -63,3 +63,17 @@ def test_whoever_is_late_is_called_until_it_ends():
             threading.Event().wait(0.01)
     deadlines.close()
     assert len(calls) <= ended + 1
+
+
+def test_at_the_end_whoever_is_under_way_is_called_until_it_ends():
+    deadlines, called = Deadlines(60), threading.Event()
+    with deadlines.limit(called.set):
+        (thread,) = [one for one in threading.enumerate() if one.name == "deadlines" and one.is_alive()][-1:]
+        deadlines.close()
+        for _ in range(2):
+            assert called.wait(30)
+            called.clear()
+    thread.join(30)
+    assert not thread.is_alive()
+    with deadlines.limit(called.set):
+        assert called.wait(30), "what comes after the end is late at once"
