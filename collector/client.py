@@ -123,7 +123,8 @@ def pool_of(url: str, proxy: str | None, timeout_seconds: float) -> urllib3.Pool
         return urllib3.ProxyManager(proxy, proxy_headers=headers, **settings)
     except (ValueError, urllib3.exceptions.HTTPError) as error:
         raise PermanentError(
-            f"the environment's proxy for {url} is no http:// or https:// address; mend it, or name it in NO_PROXY"
+            f"the environment's proxy for {url} is no http:// or https:// address; "
+            "mend it, or name the collector's host in NO_PROXY"
         ) from error
 
 
@@ -219,8 +220,9 @@ class HttpClient:
             raise PermanentError(f"{self.url} is no address ({error}); {URL_HINT}") from error
         except urllib3.exceptions.HTTPError as error:
             why = error.__cause__ or error
+            over = " over the environment's proxy" if self._pool.proxy is not None else ""
             raise RetryableError(
-                f"no collector answers at {self.url} ({why}); start one with `fleetmeter collect`, "
+                f"no collector answers at {self.url}{over} ({why}); start one with `fleetmeter collect`, "
                 "or name another with --url, or a file with --db"
             ) from error
         if response.status == 200:

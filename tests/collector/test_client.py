@@ -88,6 +88,12 @@ def test_a_host_that_is_excepted_is_asked_itself(collector, monkeypatch, excepte
     assert ask(collector.api.replace("//", "//user:password@")) == [{"one": 1}]
 
 
+def test_a_proxy_that_does_not_answer_is_named_as_what_it_is(collector, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    with pytest.raises(RetryableError, match=r"no collector answers at http://\S+ over the environment's proxy \("):
+        ask(collector.api)
+
+
 def test_a_proxy_of_another_kind_is_told_without_its_password(monkeypatch):
     monkeypatch.setenv("ALL_PROXY", "socks5://user:hidden@127.0.0.1:1080")
     with pytest.raises(PermanentError, match="no http:// or https:// address; mend it") as caught:
