@@ -46,7 +46,7 @@ test-engine: $(BIN)/.test
 	$(BIN)/pytest -m engine $(TEST_FLAGS)
 
 # Store, landing and SQL on the older DuckDB that is kept working, laid over the environment.
-DUCKDB_TESTS := $(foreach name,store landing archive archive_faults rollups small_answers sql_door upkeep,tests/collector/test_$(name).py) tests/sql
+DUCKDB_TESTS := $(foreach name,store landing archive archive_faults rollups small_answers few_rows sql_door upkeep,tests/collector/test_$(name).py) tests/sql
 test-duckdb-1.5: $(BIN)/.test
 	$(PIP) install --upgrade --no-deps --target $(VENV)/duckdb-1.5 duckdb==1.5.5
 	PYTHONPATH=$(VENV)/duckdb-1.5 $(BIN)/python -c "import duckdb; assert duckdb.__version__ == '1.5.5', duckdb.__file__"

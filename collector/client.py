@@ -6,21 +6,19 @@ stream out. Offline work and tests open the file. Callers see one `Client` and n
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import time
-from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import urlsplit
 
 import pyarrow as pa
-import urllib3
 
-from collector.client_tls import client_context
+from collector.client_connections import Connections, basic_auth_of
 from collector.errors import PermanentError, RetryableError
 from collector.sql_values import parameter_to_json
 
@@ -90,8 +88,6 @@ class FileClient:
 
 
 ARROW = "application/vnd.apache.arrow.stream"
-CONNECTIONS = 64
-"""So many are kept for the next question; more are opened where more ask at once."""
 AT_ONCE_SECONDS = 1.0
 URL_HINT = "name a collector as --url http://HOST:PORT, or a file with --db"
 BODY_BYTES = 16 * 2**20
@@ -102,48 +98,6 @@ def rows_per_body(rows: pa.Table) -> int:
     """Return how many of the rows make a body."""
     bodies_count = max(1, -(-rows.nbytes // BODY_BYTES))
     return max(1, int(-(-rows.num_rows // bodies_count)))
-
-
-def pool_of(url: str, proxy: str | None, timeout_seconds: float) -> urllib3.PoolManager:
-    """Return the connections to one address.
-
-    By urllib3: httpx takes twice its CPU time for a short answer, and a board asks for dozens.
-
-    Raises:
-        PermanentError: the proxy is not one of HTTP.
-    """
-    settings: dict[str, Any] = {"timeout": timeout_seconds, "retries": False, "maxsize": CONNECTIONS}
-    if url.startswith("https://"):
-        settings["ssl_context"] = client_context()
-    if proxy is None:
-        return urllib3.PoolManager(**settings)
-    try:
-        authorization = basic_auth_of(proxy)
-        headers = {"Proxy-Authorization": authorization} if authorization else {}
-        return urllib3.ProxyManager(proxy, proxy_headers=headers, **settings)
-    except (ValueError, urllib3.exceptions.HTTPError) as error:
-        raise PermanentError(
-            f"the environment's proxy for {url} is no http:// or https:// address; "
-            "mend it, or name the collector's host in NO_PROXY"
-        ) from error
-
-
-def proxy_of(url: str) -> str | None:
-    """Return the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY name, unless NO_PROXY names the address."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    names = [host, f"[{host}]"] if ":" in host else [f"{host}:{parts.port}" if parts.port else host]
-    if any(map(proxy_bypass, names)):
-        return None
-    found = getproxies()
-    proxy = found.get(parts.scheme) or found.get("all")
-    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
-
-
-def basic_auth_of(url: str) -> str | None:
-    """Return how a header says the user and password that stand in an address; None where none do."""
-    auth = urllib3.util.parse_url(url).auth
-    return f"Basic {b64encode(unquote(auth).encode()).decode()}" if auth else None
 
 
 class HttpClient:
@@ -158,11 +112,11 @@ class HttpClient:
                 "the token has characters that a header can't carry; commands take it from FLEETMETER_TOKEN"
             )
         try:
-            authorization, proxy = f"Bearer {token}" if token else basic_auth_of(url), proxy_of(self.url)
+            authorization = f"Bearer {token}" if token else basic_auth_of(urlsplit(url))
+            self._connections = Connections(self.url, timeout_seconds)
         except ValueError as error:
-            raise PermanentError(f"{self.url} is no address; {URL_HINT}") from error
+            raise PermanentError(f"{self.url} is no address ({error}); {URL_HINT}") from error
         self._headers = {"Authorization": authorization} if authorization else {}
-        self._pool = pool_of(self.url, proxy, timeout_seconds)
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         """Run one SELECT; see `Client.query`."""
@@ -197,10 +151,7 @@ class HttpClient:
 
     def close(self) -> None:
         """Close the connections."""
-        for key in self._pool.pools.keys():  # noqa: SIM118 - it can't be iterated
-            if (pool := self._pool.pools.get(key)) is not None:
-                pool.close()
-        self._pool.clear()
+        self._connections.close()
 
     def _post(
         self, path: str, content: bytes, content_type: str, accept: str = "application/json", *, again: bool = False
@@ -209,28 +160,27 @@ class HttpClient:
         headers = {"Content-Type": content_type, "Accept": accept, **self._headers}
         started = time.monotonic()
         try:
-            response = self._pool.urlopen("POST", self.url + path, body=content, headers=headers, redirect=False)
-        except urllib3.exceptions.ProtocolError as error:
+            answer = self._connections.post(path, content, headers)
+        except (http.client.InvalidURL, UnicodeError) as error:
+            raise PermanentError(f"{self.url} is no address ({error}); {URL_HINT}") from error
+        except (http.client.HTTPException, ConnectionResetError, BrokenPipeError) as error:
             if again and time.monotonic() - started < AT_ONCE_SECONDS:  # it was kept, and closed at the other end
                 return self._post(path, content, content_type, accept)
             raise RetryableError(
                 f"the collector at {self.url} broke off the connection ({error}); ask again"
             ) from error
-        except urllib3.exceptions.LocationValueError as error:
-            raise PermanentError(f"{self.url} is no address ({error}); {URL_HINT}") from error
-        except urllib3.exceptions.HTTPError as error:
-            why = error.__cause__ or error
-            over = " over the environment's proxy" if self._pool.proxy is not None else ""
+        except OSError as error:
+            over = " over the environment's proxy" if self._connections.over_proxy else ""
             raise RetryableError(
-                f"no collector answers at {self.url}{over} ({why}); start one with `fleetmeter collect`, "
+                f"no collector answers at {self.url}{over} ({error}); start one with `fleetmeter collect`, "
                 "or name another with --url, or a file with --db"
             ) from error
-        if response.status == 200:
-            return response.data
+        if answer.status == 200:
+            return answer.body
         try:
-            message = str(response.json()["error"])
+            message = str(json.loads(answer.body)["error"])
         except (ValueError, KeyError, TypeError):
-            message = response.data.decode("utf-8", "replace")[:500]
-        kind = RetryableError if response.status in (408, 429, 502, 503, 504) else PermanentError
-        hint = "; commands take theirs from FLEETMETER_TOKEN" if response.status == 401 else ""
-        raise kind(f"{self.url}{path} answered {response.status}: {message}{hint}")
+            message = answer.body.decode("utf-8", "replace")[:500]
+        kind = RetryableError if answer.status in (408, 429, 502, 503, 504) else PermanentError
+        hint = "; commands take theirs from FLEETMETER_TOKEN" if answer.status == 401 else ""
+        raise kind(f"{self.url}{path} answered {answer.status}: {message}{hint}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from collector import team_view
+from collector import few_rows, team_view
 from collector.deadlines import Deadlines
 from collector.duckdb_files import parsed
 from collector.errors import PermanentError, RetryableError
@@ -82,6 +82,10 @@ class Checked:
     """That has been looked for."""
     was_small: bool = False
     """Its last answer was."""
+    may_be_few: bool = True
+    """No answer was anything but a few rows of plain types."""
+    only_reads: bool = False
+    """It has run in a read-only transaction, so it needs none to run in again."""
 
 
 @dataclass(slots=True)
@@ -204,13 +208,16 @@ class SqlDoor:
     ) -> pa.Table:
         try:
             checked = self._check(cursor, sql, team)
-            cursor.execute(parsed("BEGIN TRANSACTION READ ONLY")).fetchall()
+            if checked.asks_rollups or not checked.only_reads:
+                cursor.execute(parsed("BEGIN TRANSACTION READ ONLY")).fetchall()
             if checked.asks_rollups:
                 narrow(cursor)
             rows = self._small(cursor, checked, parameters) if checked.was_small else None
             if rows is None:
                 rows = self._fetched(cursor.sql(checked.statement, params=parameters))
+            checked.only_reads = True
             checked.was_small = rows.num_rows <= SMALL_ROWS
+            checked.may_be_few = checked.may_be_few and few_rows.is_few(rows)
             return rows
         except QUERY_ERRORS as error:
             raise self._explained(error, late) from error
@@ -224,16 +231,22 @@ class SqlDoor:
             checked.small_known = True
         if checked.small is None or not checked.small.is_small(parameters):
             return None
-        rows = self._fetched(cursor.execute(checked.small.statement, parameters))
+        answer = cursor.execute(checked.small.statement, parameters)
+        if checked.may_be_few:
+            if (batch := few_rows.fetched(answer)) is not None:
+                return pa.Table.from_batches(self._within_limits([batch]), batch.schema)
+            checked.may_be_few = False
+            answer = cursor.execute(checked.small.statement, parameters)
+        rows = self._fetched(answer)
         return rows if rows.num_rows <= SMALL_ROWS else None
 
     def _fetched(self, answer: duckdb.DuckDBPyRelation | duckdb.DuckDBPyConnection) -> pa.Table:
         reader = answer.to_arrow_reader(65_536)
         return pa.Table.from_batches(self._within_limits(reader), reader.schema)
 
-    def _within_limits(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    def _within_limits(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         rows = size = 0
-        for batch in reader:
+        for batch in batches:
             rows += batch.num_rows
             size += batch.nbytes
             if self._rows_limit is not None and rows > self._rows_limit:

@@ -4,6 +4,7 @@ import http.client
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import BinaryIO
@@ -96,12 +97,14 @@ def test_a_proxy_that_does_not_answer_is_named_as_what_it_is(collector, monkeypa
 
 def test_a_proxy_of_another_kind_is_told_without_its_password(monkeypatch):
     monkeypatch.setenv("ALL_PROXY", "socks5://user:hidden@127.0.0.1:1080")
-    with pytest.raises(PermanentError, match="no http:// or https:// address; mend it") as caught:
+    with pytest.raises(PermanentError, match="no http:// address; mend it") as caught:
         HttpClient("http://127.0.0.1:1")
     assert "hidden" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["http://[::1", "http://127.0.0.1:port", "http://a b", "http://"])
+@pytest.mark.parametrize(
+    "url", ["http://[::1", "http://127.0.0.1:port", "http://a b", "http://", f"http://{'a' * 70}.b", "http://127.0.0.1:1/ü"]
+)
 def test_what_is_no_address_is_told(url):
     with pytest.raises(PermanentError, match="is no address"):
         ask(url)
@@ -174,3 +177,10 @@ def test_a_question_on_a_connection_that_was_closed_is_put_again(collector):
 def test_a_collector_that_breaks_off_each_time_is_worth_another_try(collector):
     with relay(urlsplit(collector.api).netloc, [0, 0]) as url, pytest.raises(RetryableError, match="broke off"):
         ask(url)
+
+
+def test_many_threads_ask_one_client_at_once(collector):
+    with closing(HttpClient(collector.api, timeout_seconds=20)) as client, ThreadPoolExecutor(16) as threads:
+        asked = range(400)
+        told = threads.map(lambda number: client.query("SELECT $n::BIGINT AS n", {"n": number}).to_pylist(), asked)
+        assert list(told) == [[{"n": number}] for number in asked]

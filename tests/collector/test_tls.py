@@ -1,7 +1,11 @@
 """TLS on all three ports, with and without certificates of clients; real certificates of a throw-away authority."""
 
 import contextlib
+import select
+import socket
+import socketserver
 import ssl
+import threading
 
 import grpc
 import httpx
@@ -75,6 +79,50 @@ def test_a_client_that_trusts_the_authority_gets_in(secured, files, monkeypatch)
     credentials = grpc.ssl_channel_credentials(files["ca"].read_bytes(), *pair)
     with grpc.secure_channel(collector.otlp_grpc, credentials) as channel:
         channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")(body, timeout=10)
+
+
+@contextlib.contextmanager
+def tunnelling_proxy():
+    """A proxy that connects through; gives its address and the heads of the requests that it was sent."""
+    heads = []
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += self.rfile.readline()
+            heads.append(head.decode())
+            host, _, port = heads[-1].split()[1].partition(":")
+            with socket.create_connection((host, int(port))) as onward:
+                self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+                ends = {self.connection: onward, onward: self.connection}
+                while parts := [(end, end.recv(65_536)) for end in select.select(list(ends), [], [])[0]]:
+                    for end, data in parts:
+                        ends[end].sendall(data)
+                    if not all(data for _, data in parts):
+                        return
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_address[1]}", heads
+        server.shutdown()
+        thread.join()
+
+
+def test_a_proxy_connects_through_and_sees_nothing(secured, files, monkeypatch):
+    collector, mutual = secured
+    for name, value in {CA: str(files["ca"]), **(shown(files, "client") if mutual else {})}.items():
+        monkeypatch.setenv(name, value)
+    with tunnelling_proxy() as (address, heads):
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:word@{address}")
+        with contextlib.closing(HttpClient(collector.api, token=None)) as client:
+            for _ in range(2):
+                assert client.query("SELECT 1 AS a").to_pylist() == [{"a": 1}]
+    (head,) = heads
+    assert head.startswith(f"CONNECT {collector.api.removeprefix('https://')} ")
+    assert "Proxy-Authorization: Basic dXNlcjp3b3Jk" in head
 
 
 def test_the_exporter_takes_its_certificates_from_opentelemetry_s_variables(secured, files, monkeypatch):
