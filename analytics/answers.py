@@ -112,7 +112,7 @@ def elsewhen(client: Client) -> str:
     """Advise where to look when there is nothing in the time that was asked about."""
     from analytics.latency import extent
 
-    _, last = extent(client)
+    last = extent(client).last_started_at
     there = "there is no request at all" if last is None else f"the newest request is of {last:%Y-%m-%d %H:%M} UTC"
     return f"look from another --now ({there})"
 

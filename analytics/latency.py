@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from collector.client import Client
 
 __all__ = [
+    "Extent",
+    "FleetEvent",
     "FleetSummary",
     "engine_buckets",
     "events_between",
     "extent",
     "fleet_summary",
     "latency_buckets",
-    "models",
     "replica_table",
     "requests_page",
     "teams",
@@ -38,6 +39,30 @@ __all__ = [
 
 PageOrder = Literal["ttft_seconds", "e2e_seconds", "started_at", "output_tokens"]
 PAGE_ORDERS: tuple[str, ...] = ("ttft_seconds", "e2e_seconds", "started_at", "output_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What there is of requests."""
+
+    first_started_at: datetime | None
+    """The first arrival of any; None where there is none. Naive UTC."""
+    last_started_at: datetime | None
+    """The last arrival. Naive UTC."""
+    models: tuple[str, ...]
+    """The models that any was for, in order; requests that name none are "unknown"."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetEvent:
+    """What happened to the fleet once: a deploy, a restart, a fault."""
+
+    occurred_at: datetime
+    """Naive UTC."""
+    kind: str
+    """As in the table `events`."""
+    title: str
+    """What a person reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +85,8 @@ class FleetSummary:
     """The fullest KV cache of any replica at any time. Unit: 1."""
     waiting_max: float | None
     """The longest queue of any replica at any time. Unit: requests."""
+    events: tuple[FleetEvent, ...] = ()
+    """What happened, in order of time; of a model, its own and what concerns the whole fleet."""
 
 
 def latency_buckets(
@@ -93,11 +120,11 @@ def latency_buckets(
 
 def fleet_summary(client: Client, start: datetime, end: datetime, *, model: str | None = None) -> FleetSummary:
     """Sum up one window, of one model or of all."""
-    requests = ask(client, "requests_summary_window", start=start, end=end, model=model).row(0, named=True)
-    pressure = ask(client, "engine_pressure_window", start=start, end=end, model=model).row(0, named=True)
+    row = ask(client, "fleet_summary_window", start=start, end=end, model=model).row(0, named=True)
+    events = tuple(FleetEvent(**event) for event in row.pop("events") or ())
     seconds = (end - start).total_seconds()
-    rate = requests["requests_count"] / seconds if seconds > 0 else None
-    return FleetSummary(requests_per_second=rate, **requests, **pressure)
+    rate = row["requests_count"] / seconds if seconds > 0 else None
+    return FleetSummary(requests_per_second=rate, events=events, **row)
 
 
 def replica_table(client: Client, start: datetime, end: datetime, *, model: str | None = None) -> pl.DataFrame:
@@ -176,19 +203,13 @@ def events_between(client: Client, start: datetime, end: datetime, *, model: str
     return ask(client, "events_list_event", start=start, end=end, model=model)
 
 
-def models(client: Client) -> list[str]:
-    """Name the models that any request was for; requests that name none are "unknown"."""
-    names: list[str] = ask(client, "requests_models_fleet", since=None, until=None)["model"].to_list()
-    return names
-
-
 def teams(client: Client) -> list[str]:
     """Name the teams that any request is charged to."""
     names: list[str] = ask(client, "requests_teams_fleet")["team"].to_list()
     return names
 
 
-def extent(client: Client) -> tuple[datetime | None, datetime | None]:
-    """Return the first and the last arrival of any request; (None, None) where there is none."""
-    first, last = ask(client, "requests_extent_fleet").row(0)
-    return first, last
+def extent(client: Client) -> Extent:
+    """Tell when requests arrived, and for which models."""
+    row = ask(client, "requests_extent_fleet").row(0, named=True)
+    return Extent(row["first_started_at"], row["last_started_at"], tuple(row["models"] or ()))

@@ -1,8 +1,7 @@
-"""How one measure of requests is spread: exact counts per logarithmic bin, and where one value stands."""
+"""How one measure of requests is spread: exact counts per logarithmic bin."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -15,21 +14,6 @@ if TYPE_CHECKING:
     from collector.client import Client
 
 MEASURES = ("ttft_seconds", "e2e_seconds", "output_tokens")
-
-
-@dataclass(frozen=True, slots=True)
-class Rank:
-    """Where one value stands among the requests of one window."""
-
-    below_count: int
-    """Requests with a smaller value."""
-    requests_count: int
-    """Requests that carry the measure."""
-
-    @property
-    def ratio(self) -> float | None:
-        """Share of requests with a smaller value; None where none carries the measure. Unit: 1."""
-        return self.below_count / self.requests_count if self.requests_count else None
 
 
 def spread(
@@ -63,25 +47,6 @@ def spread(
         outcome=outcome,
         replica=replica,
     )
-
-
-def rank(
-    client: Client,
-    start: datetime,
-    end: datetime,
-    value: float,
-    *,
-    measure: str = "ttft_seconds",
-    model: str | None = None,
-) -> Rank:
-    """Tell how many requests of one window have a smaller value of one measure.
-
-    Raises:
-        AnalyticsError: the measure is unknown.
-    """
-    check(measure)
-    row = ask(client, "requests_rank_window", start=start, end=end, measure=measure, value=value, model=model).row(0)
-    return Rank(*row)
 
 
 def check(measure: str) -> None:

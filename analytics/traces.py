@@ -20,6 +20,8 @@ SHOWN = (
     "ttft_seconds", "tpot_seconds", "max_gap_seconds", "preemptions_count",
     "engine", "engine_version", "gpu_type", "source", "estimated",
 )  # fmt: skip
+RANKS = ("ttft_below_count", "ttft_peers_count", "e2e_below_count", "e2e_peers_count")
+UNRANKED = dict.fromkeys(RANKS)
 
 
 def trace(client: Client, trace_id: str) -> pl.DataFrame:
@@ -31,14 +33,16 @@ def trace(client: Client, trace_id: str) -> pl.DataFrame:
     Returns:
         One row per span ordered by (started_at, span_id): span_id, parent_span_id (null at a root), name, started_at,
         duration_seconds, kind, synthetic (true for phases made from columns), outcome (of requests; null for spans),
-        attributes (JSON text). No rows where the trace is unknown.
+        attributes (JSON text). Of the first request also how it stands among its peers (`trace_requests_request`):
+        ttft_below_count of ttft_peers_count took less to the first token, e2e_below_count of e2e_peers_count in all;
+        null elsewhere. No rows where the trace is unknown.
     """
     import polars as pl
 
     requests = ask(client, "trace_requests_request", trace_id=trace_id)
     spans = ask(client, "trace_spans_span", trace_id=trace_id)
     rows = [
-        {**{key: span[key] for key in span if key != "status"}, "synthetic": False, "outcome": None}
+        {**{key: span[key] for key in span if key != "status"}, "synthetic": False, "outcome": None, **UNRANKED}
         for span in spans.iter_rows(named=True)
     ]
     measured = {row["parent_span_id"] for row in rows if any(phase in row["name"].lower() for phase in PHASES)}
@@ -56,6 +60,7 @@ def trace(client: Client, trace_id: str) -> pl.DataFrame:
         "synthetic": pl.Boolean,
         "outcome": pl.String,
         "attributes": pl.String,
+        **dict.fromkeys(RANKS, pl.Int64),
     }
     return pl.DataFrame(rows, schema=schema).sort("started_at", "span_id", maintain_order=True)
 
@@ -74,6 +79,7 @@ def request_row(request: dict[str, Any]) -> dict[str, Any]:
         "synthetic": False,
         "outcome": request["outcome"],
         "attributes": json.dumps({**extra, **shown}),
+        **{name: request[name] for name in RANKS},
     }
 
 
@@ -112,6 +118,7 @@ def phase_rows(request: dict[str, Any]) -> list[dict[str, Any]]:
                 "synthetic": True,
                 "outcome": None,
                 "attributes": "{}",
+                **UNRANKED,
             }
         )
         begins += timedelta(seconds=seconds)

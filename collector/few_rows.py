@@ -6,7 +6,6 @@ DuckDB makes Arrow of rows that it holds by another statement over them: that ta
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, datetime
 from typing import Any, NamedTuple
 
 import duckdb

@@ -109,7 +109,8 @@ def _open(
     models: bool,
     controls: Callable[[datetime, datetime], Any] | None,
 ) -> View | None:
-    first, last = reads.extent()
+    there = reads.extent()
+    first, last = there.first_started_at, there.last_started_at
     if first is None or last is None:
         st.markdown(EMPTY.format(url=reads.current().collector_url))
         return None

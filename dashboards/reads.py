@@ -74,7 +74,6 @@ def shared(read: Callable[Concatenate[Client, P], R], *, long: bool = False) -> 
 
 
 extent = shared(latency.extent)
-models = shared(latency.models)
 teams = shared(latency.teams)
 latency_buckets = shared(latency.latency_buckets)
 engine_buckets = shared(latency.engine_buckets)
@@ -82,7 +81,6 @@ fleet_summary = shared(latency.fleet_summary)
 replica_table = shared(latency.replica_table)
 requests_page = shared(latency.requests_page)
 trace = shared(latency.trace)
-events_between = shared(latency.events_between)
 slo_statuses = shared(slo.slo_statuses)
 budget_history = shared(slo.budget_history)
 cost_report = shared(cost.cost_report, long=True)
@@ -90,8 +88,13 @@ budgets_used = shared(cost.budgets_used, long=True)
 drift_scan = shared(drift.drift_scan)
 drift_samples = shared(drift.drift_samples)
 spread_of = shared(spread.spread)
-rank_of = shared(spread.rank)
 telemetry_health = shared(health.telemetry_health)
+
+
+def models() -> tuple[str, ...]:
+    """The models that any request was for."""
+    known: latency.Extent = extent()
+    return known.models
 
 
 def slo_definitions() -> tuple[slo.SloDefinition, ...]:

@@ -55,14 +55,14 @@ def rows(rule: ThresholdRule, around: Surroundings, now: datetime) -> Iterator[R
 
 def summary_rows(rule: ThresholdRule, around: Surroundings, now: datetime) -> Iterator[Row]:
     """Sum up the window, of the fleet or of each model."""
-    from analytics.latency import fleet_summary, models
+    from analytics.latency import extent, fleet_summary
 
     start = now - timedelta(seconds=rule.window)
     column = SUMMARY_COLUMNS.get(rule.measure, str(rule.measure))
     if rule.scope == Scope.FLEET:
         yield {}, asdict(fleet_summary(around.client, start, now)), column
         return
-    for model in rule.models or models(around.client):
+    for model in rule.models or extent(around.client).models:
         yield {"model": model}, asdict(fleet_summary(around.client, start, now, model=model)), column
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -20,7 +20,7 @@ from dashboards.window import Window
 if TYPE_CHECKING:
     import polars as pl
 
-    from analytics.latency import FleetSummary
+    from analytics.latency import FleetEvent, FleetSummary
 
 MARKED_KINDS = ("deploy", "restart", "config_change", "xid", "scale")
 SIDE_CHART_HEIGHT = 330
@@ -60,7 +60,7 @@ def tile_row(view: View) -> None:
 
     window, before = view.window, view.window.before()
     now = reads.fleet_summary(window.start, window.end, model=view.model)
-    then = FleetSummary(0, *[None] * 7)
+    then = FleetSummary(0, None, None, None, None, None, None, None)
     if has_all_of(before):
         then = reads.fleet_summary(before.start, before.end, model=view.model)
     buckets = latency(view)
@@ -71,7 +71,7 @@ def tile_row(view: View) -> None:
 
 def has_all_of(window: Window) -> bool:
     """Whether telemetry reaches back to where the window starts: a window with less compares with nothing."""
-    first, _ = reads.extent()
+    first = reads.extent().first_started_at
     return first is not None and first <= window.start
 
 
@@ -187,23 +187,23 @@ def brushed(key: str, view: View) -> None:
         page.zoom(min(start, end), max(start, end))
 
 
-def events(view: View) -> list[dict[str, Any]]:
+def events(view: View) -> list[FleetEvent]:
     """What changed in the window: deploys, restarts, faults; the latest first."""
-    found = reads.events_between(view.window.start, view.window.end, model=view.model).to_dicts()
-    return [row for row in reversed(found) if row["kind"] in MARKED_KINDS]
+    found = reads.fleet_summary(view.window.start, view.window.end, model=view.model).events
+    return [event for event in reversed(found) if event.kind in MARKED_KINDS]
 
 
 def marks(view: View) -> list[Mark]:
     """The same, for the chart: a word each."""
-    return [Mark(row["occurred_at"], row["kind"].replace("_", " ")) for row in events(view)]
+    return [Mark(event.occurred_at, event.kind.replace("_", " ")) for event in events(view)]
 
 
 def changes(view: View) -> None:
     """The same as lines of text below the chart: what changed."""
     found = events(view)
-    for row in found[:MOST_CHANGES]:
-        when = f"{row['occurred_at']:%b %d %H:%M}"
-        what = panels.escape(f"{when} · {row['kind'].replace('_', ' ')} · {row['title']}")
+    for event in found[:MOST_CHANGES]:
+        when = f"{event.occurred_at:%b %d %H:%M}"
+        what = panels.escape(f"{when} · {event.kind.replace('_', ' ')} · {event.title}")
         st.markdown(f":gray[:material/change_history: {what}]")
     if not found:
         panels.quiet(":material/change_history: No deploy, restart, configuration change or fault in this window.")

@@ -17,7 +17,6 @@ from dashboards.status import Status
 if TYPE_CHECKING:
     import polars as pl
 
-PEERS_AROUND = timedelta(minutes=30)
 NEIGHBOURS_AROUND = timedelta(seconds=30)
 BAD_OUTCOMES = ("error", "rejected", "engine_dead")
 
@@ -83,7 +82,7 @@ def tiles(view: View, request: dict[str, Any]) -> None:
                 "TTFT",
                 formats.seconds(ttft),
                 slo_view.against_threshold(ttft, threshold),
-                note=rank_text(request, ttft, "ttft_seconds"),
+                note=None if ttft is None else rank_text(request, "ttft"),
             ),
             Tile(
                 "TPOT",
@@ -91,7 +90,7 @@ def tiles(view: View, request: dict[str, Any]) -> None:
                 slo_view.against_threshold(tpot, tpot_threshold),
                 note=carried.get("replica"),
             ),
-            Tile("E2E", formats.seconds(e2e), Status.OK, note=rank_text(request, e2e, "e2e_seconds")),
+            Tile("E2E", formats.seconds(e2e), Status.OK, note=None if e2e is None else rank_text(request, "e2e")),
             Tile("Prompt tokens", formats.count(prompt), Status.OK, note=f"{formats.count(cached)} cached"),
             Tile(
                 "Output tokens",
@@ -103,15 +102,10 @@ def tiles(view: View, request: dict[str, Any]) -> None:
     )
 
 
-def rank_text(request: dict[str, Any], value: float | None, measure: str) -> str | None:
-    """Where a value stands among requests of the same model in the half hours before and after."""
-    if value is None:
-        return None
-    at: datetime = request["started_at"]
-    rank = reads.rank_of(
-        at - PEERS_AROUND, at + PEERS_AROUND, value, measure=measure, model=request["carried"].get("model", "unknown")
-    )
-    return None if rank.ratio is None else f"slower than {rank.ratio:.1%} of {rank.requests_count:,}"
+def rank_text(request: dict[str, Any], measure: str) -> str | None:
+    """How many of the requests of the same model in the half hours before and after took less."""
+    below, peers = request[f"{measure}_below_count"], request[f"{measure}_peers_count"]
+    return f"slower than {below / peers:.1%} of {peers:,}" if peers else None
 
 
 def neighbours(request: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from analytics import latency
 from analytics.errors import AnalyticsError
-from analytics.latency import FleetSummary
+from analytics.latency import Extent, FleetEvent, FleetSummary
 
 
 def test_percentiles_are_those_of_the_raw_rows(store, now):
@@ -50,6 +50,20 @@ def test_summary_counts_per_second(store, now):
     assert summary.error_ratio == pytest.approx(1 / 31)
 
 
+def test_summary_tells_what_happened_to_the_model_and_to_the_whole_fleet_in_order(store, now):
+    events = [(30, "restart", None), (0, "deploy", "m"), (0, "xid", "m"), (10, "deploy", "n"), (60, "deploy", "m")]
+    for number, (minutes, kind, model) in enumerate(events):
+        at = now + timedelta(minutes=minutes)
+        store.rows("events", {"event_id": f"e{number}", "occurred_at": at, "kind": kind, "model": model, "title": kind})
+    summary = latency.fleet_summary(store.client, now, now + timedelta(hours=1), model="m")
+    assert summary.events == (
+        FleetEvent(now, "deploy", "deploy"),
+        FleetEvent(now, "xid", "xid"),
+        FleetEvent(now + timedelta(minutes=30), "restart", "restart"),
+    )
+    assert len(latency.fleet_summary(store.client, now, now + timedelta(hours=1)).events) == 4
+
+
 def test_page_has_all_columns_and_refuses_an_unknown_order(store, now):
     store.requests({"model": "m", "attributes": None})
     page = latency.requests_page(store.client, now, now + timedelta(seconds=1), order="e2e_seconds")
@@ -87,12 +101,11 @@ def test_a_page_is_the_head_of_all_requests_in_their_order(store, now, order, la
 
 
 def test_lists_and_extent(store, now):
-    assert latency.models(store.client) == latency.teams(store.client) == []
-    assert latency.extent(store.client) == (None, None)
+    assert latency.teams(store.client) == []
+    assert latency.extent(store.client) == Extent(None, None, ())
     store.requests({"model": "m", "team": "x"}, {"started_at": now + timedelta(hours=1)})
-    assert latency.models(store.client) == ["m", "unknown"]
     assert latency.teams(store.client) == ["x"]
-    assert latency.extent(store.client) == (now, now + timedelta(hours=1))
+    assert latency.extent(store.client) == Extent(now, now + timedelta(hours=1), ("m", "unknown"))
 
 
 def test_events_and_replicas_of_an_empty_store_are_empty(store, now):

@@ -24,7 +24,6 @@ QUESTIONS = {
     "requests_page": lambda client: latency.requests_page(client, DAY, NOW, order="ttft_seconds", limit=5),
     "trace": lambda client: latency.trace(client, f"{1:032x}"),
     "events_between": lambda client: latency.events_between(client, DAY, NOW),
-    "models": latency.models,
     "teams": latency.teams,
     "extent": latency.extent,
     "slo_statuses": lambda client: slo.slo_statuses(client, NOW, slo.load_definitions()),

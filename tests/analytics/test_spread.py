@@ -1,4 +1,4 @@
-"""Spread and rank of one measure: counted by the database, checked against counting by hand."""
+"""Spread of one measure: counted by the database, checked against counting by hand."""
 
 from datetime import datetime, timedelta
 
@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from analytics.errors import AnalyticsError
-from analytics.spread import rank, spread
+from analytics.spread import spread
 from collector.client import FileClient
 
 START = datetime(2026, 11, 1)
@@ -50,16 +50,6 @@ def test_a_bin_is_a_quarter_of_a_doubling_wide(client):
 def test_the_window_and_the_filters_narrow_the_spread(client):
     assert spread(client, START, START + timedelta(minutes=2))["requests_count"].sum() == 2
     assert spread(client, START, START + timedelta(hours=1), model="unknown")["requests_count"].sum() == 3
-
-
-def test_a_rank_counts_what_is_below_among_what_was_measured(client):
-    found = rank(client, START, START + timedelta(hours=1), 1.0)
-    assert (found.below_count, found.requests_count) == (4, 7)
-    assert found.ratio == pytest.approx(4 / 7)
-
-
-def test_a_rank_among_nobody_is_absent(client):
-    assert rank(client, START - timedelta(days=1), START, 1.0).ratio is None
 
 
 def test_an_unknown_measure_is_refused_with_those_known(client):

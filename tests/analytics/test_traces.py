@@ -3,6 +3,7 @@ from datetime import timedelta
 
 import polars as pl
 
+from analytics import traces
 from analytics.latency import trace
 
 TRACE = "ab" * 16
@@ -47,6 +48,14 @@ def test_a_request_is_expanded_into_its_phases(store, now):
     assert {row["parent_span_id"] for row in rows[1:]} == {"r" * 16}
     assert json.loads(rows[0]["attributes"])["input_tokens"] == 7
     assert [row["outcome"] for row in rows] == ["ok", None, None, None]
+
+
+def test_the_first_request_is_ranked_among_its_peers_and_nothing_else_is(store, now):
+    others = [{"model": "m", "ttft_seconds": value, "e2e_seconds": 1.0, "started_at": now} for value in (0.1, 0.2, 0.3)]
+    store.requests(*others, request(now, ttft_seconds=0.3), request(now + timedelta(1e-5), span_id="s" * 16))
+    first, *rest = trace(store.client, TRACE).select(traces.RANKS).rows()
+    assert first == (2, 4, 3, 5)
+    assert set(rest) == {(None,) * 4} and rest
 
 
 def test_phases_that_were_traced_are_not_made_up(store, now):

@@ -103,7 +103,8 @@ def test_a_proxy_of_another_kind_is_told_without_its_password(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "url", ["http://[::1", "http://127.0.0.1:port", "http://a b", "http://", f"http://{'a' * 70}.b", "http://127.0.0.1:1/ü"]
+    "url",
+    ["http://[::1", "http://127.0.0.1:port", "http://a b", "http://", f"http://{'a' * 70}.b", "http://127.0.0.1:1/ü"],
 )
 def test_what_is_no_address_is_told(url):
     with pytest.raises(PermanentError, match="is no address"):
