@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pyarrow as pa
 
-from collector.client_connections import Connections, basic_auth_of
+from collector.client_connections import KeptConnections, basic_auth_of
 from collector.errors import PermanentError, RetryableError
 from collector.sql_values import parameter_to_json
 
@@ -100,20 +100,28 @@ def rows_per_body(rows: pa.Table) -> int:
     return max(1, int(-(-rows.num_rows // bodies_count)))
 
 
+def printable(text: object) -> str:
+    """Return what another server said, without what drives a terminal."""
+    return "".join(one if one.isprintable() or one == "\n" else " " for one in str(text)).strip()
+
+
 class HttpClient:
     """A client of a running collector."""
 
     def __init__(self, url: str, *, token: str | None = None, timeout_seconds: float = 120.0) -> None:
         if not url.startswith(("http://", "https://")):
             raise PermanentError(f"{url!r} is no address; {URL_HINT}")
-        self.url = re.sub(r"^(https?://)[^/]*@", r"\1", url.rstrip("/"))  # without a password: messages tell it
+        self.url = re.sub(r"^(https?://).*@", r"\1", url.rstrip("/"))  # without a password: messages tell it
         if token and not (token.isascii() and token.isprintable()):
             raise PermanentError(
                 "the token has characters that a header can't carry; commands take it from FLEETMETER_TOKEN"
             )
         try:
-            authorization = f"Bearer {token}" if token else basic_auth_of(urlsplit(url))
-            self._connections = Connections(self.url, timeout_seconds)
+            parts = urlsplit(url)
+            if "@" in url and "@" not in parts.netloc:
+                raise ValueError("a user, password or path holds one of / ? # @: write %2F, %3F, %23 or %40")
+            authorization = f"Bearer {token}" if token else basic_auth_of(parts)
+            self._connections = KeptConnections(self.url, timeout_seconds)
         except ValueError as error:
             raise PermanentError(f"{self.url} is no address ({error}); {URL_HINT}") from error
         self._headers = {"Authorization": authorization} if authorization else {}
@@ -125,7 +133,8 @@ class HttpClient:
             "parameters": {name: parameter_to_json(value) for name, value in (parameters or {}).items()},
         }
         content = self._post("/api/v1/sql", json.dumps(body).encode(), "application/json", accept=ARROW, again=True)
-        return pa.ipc.open_stream(content).read_all()
+        with self._answers_of_a_collector():
+            return pa.ipc.open_stream(content).read_all()
 
     def land(self, table: str, rows: pa.Table) -> int:
         """Land rows; see `Client.land`. The answer comes when they are landed; many rows go in several bodies."""
@@ -139,15 +148,26 @@ class HttpClient:
             PermanentError: the token may not.
             RetryableError: no collector answers, or its disk is full.
         """
-        answer: dict[str, Any] = json.loads(self._post("/api/v1/backups", b"", "application/json"))
-        return answer
+        content = self._post("/api/v1/backups", b"", "application/json")
+        with self._answers_of_a_collector():
+            answer: dict[str, Any] = json.loads(content)
+            return answer
 
     def _land_body(self, table: str, rows: pa.Table) -> int:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, rows.schema) as writer:
             writer.write_table(rows)
-        answer = self._post(f"/api/v1/tables/{table}", sink.getvalue().to_pybytes(), ARROW)
-        return int(json.loads(answer)["landed"])
+        content = self._post(f"/api/v1/tables/{quote(table, safe='')}", sink.getvalue().to_pybytes(), ARROW)
+        with self._answers_of_a_collector():
+            return int(json.loads(content)["landed"])
+
+    @contextmanager
+    def _answers_of_a_collector(self) -> Iterator[None]:
+        """Say so where something else answers: a proxy's page, another server."""
+        try:
+            yield
+        except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
+            raise PermanentError(f"what answers at {self.url} is no collector; {URL_HINT}") from error
 
     def close(self) -> None:
         """Close the connections."""
@@ -160,27 +180,28 @@ class HttpClient:
         headers = {"Content-Type": content_type, "Accept": accept, **self._headers}
         started = time.monotonic()
         try:
-            answer = self._connections.post(path, content, headers)
+            reply = self._connections.post(path, content, headers)
         except (http.client.InvalidURL, UnicodeError) as error:
             raise PermanentError(f"{self.url} is no address ({error}); {URL_HINT}") from error
         except (http.client.HTTPException, ConnectionResetError, BrokenPipeError) as error:
             if again and time.monotonic() - started < AT_ONCE_SECONDS:  # it was kept, and closed at the other end
                 return self._post(path, content, content_type, accept)
             raise RetryableError(
-                f"the collector at {self.url} broke off the connection ({error}); ask again"
+                f"the collector at {self.url} broke off the connection ({printable(error)}); ask again"
             ) from error
         except OSError as error:
             over = " over the environment's proxy" if self._connections.over_proxy else ""
             raise RetryableError(
-                f"no collector answers at {self.url}{over} ({error}); start one with `fleetmeter collect`, "
+                f"no collector answers at {self.url}{over} ({printable(error)}); start one with `fleetmeter collect`, "
                 "or name another with --url, or a file with --db"
             ) from error
-        if answer.status == 200:
-            return answer.body
+        if reply.status == 200:
+            return reply.body
         try:
-            message = str(json.loads(answer.body)["error"])
+            message = str(json.loads(reply.body)["error"])
         except (ValueError, KeyError, TypeError):
-            message = answer.body.decode("utf-8", "replace")[:500]
-        kind = RetryableError if answer.status in (408, 429, 502, 503, 504) else PermanentError
-        hint = "; commands take theirs from FLEETMETER_TOKEN" if answer.status == 401 else ""
-        raise kind(f"{self.url}{path} answered {answer.status}: {message}{hint}")
+            message = reply.body.decode("utf-8", "replace")[:500]
+        message = printable(message)
+        kind = RetryableError if reply.status in (408, 429, 502, 503, 504) else PermanentError
+        hint = "; commands take theirs from FLEETMETER_TOKEN" if reply.status == 401 else ""
+        raise kind(f"{self.url}{path} answered {reply.status}: {message}{hint}")

@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from collector.client_tls import client_context
@@ -21,9 +21,11 @@ KEPT_CONNECTIONS = 64
 """So many are kept for the next question; more are opened where more ask at once."""
 TOGETHER_BYTES = 64 * 1024
 """A body up to this goes out with its head: the other end wakes once."""
+PATH_CHARACTERS = "/%:@!$&'()*+,;=~"
+"""What a path may have beside letters and digits."""
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """What came back."""
 
     status: int
@@ -42,21 +44,37 @@ class PlainConnection(http.client.HTTPConnection):
         else:
             self.held.append(data)
 
-    def ask(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Post, and wait for the whole answer."""
+    def ask(self, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+        """Post, and wait for the whole answer.
+
+        Raises:
+            OSError: the other end can't be reached, or not in time, or is not trusted.
+            http.client.HTTPException: what came back is no answer of HTTP, or breaks off.
+        """
         self.held = []
         try:
-            self.putrequest("POST", path, skip_accept_encoding=True)
+            self.putrequest("POST", path)
             for name, value in {**headers, "Content-Length": str(len(body))}.items():
                 self.putheader(name, value)
             self.endheaders()
             parts = [*self.held, body]
         finally:
             self.held = None
-        for part in [b"".join(parts)] if len(body) <= TOGETHER_BYTES else parts:
-            self.send(part)
-        answer = self.getresponse()
-        return Answer(answer.status, answer.read())
+        unsent: OSError | None = None
+        try:
+            for part in [b"".join(parts)] if len(body) <= TOGETHER_BYTES else parts:
+                self.send(part)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            unsent = error  # it may have answered before it had read all
+        try:
+            answer = self.getresponse()
+            if answer.status < 200:
+                raise http.client.HTTPException(f"an answer of status {answer.status} comes before another")
+            return Reply(answer.status, answer.read())
+        except (ValueError, OverflowError) as error:  # lengths that are none
+            raise http.client.HTTPException(str(error)) from error
+        except (http.client.HTTPException, OSError) as error:
+            raise unsent or error from error
 
     def is_dropped(self) -> bool:
         """Say whether the other end has closed, or sent what nobody asked for."""
@@ -66,12 +84,21 @@ class PlainConnection(http.client.HTTPConnection):
             selector.register(self.sock, selectors.EVENT_READ)
             return bool(selector.select(0))
 
+    def _tunnel(self) -> None:
+        """Ask a proxy to connect through; Python 3.11 names an IPv6 address to it without brackets."""
+        host = self._tunnel_host
+        self._tunnel_host = bracketed(host)
+        try:
+            super()._tunnel()  # type: ignore[misc]
+        finally:
+            self._tunnel_host = host
+
 
 class TlsConnection(PlainConnection, http.client.HTTPSConnection):
     """The same over TLS."""
 
 
-class Connections:
+class KeptConnections:
     """Connections to one address; any number of threads may ask.
 
     Args:
@@ -84,35 +111,33 @@ class Connections:
     """
 
     def __init__(self, url: str, timeout_seconds: float) -> None:
-        self._parts = urlsplit(url)
-        if not self._parts.hostname:
-            raise ValueError("it names no host")
-        self._port = self._parts.port or default_port(self._parts)
+        parts = urlsplit(url)
+        self._host = host_of(parts)
+        self._port = parts.port or default_port(parts)
         self._timeout_seconds = timeout_seconds
         self._kept: deque[PlainConnection] = deque()
-        self._context = client_context() if self._parts.scheme == "https" else None
-        self._proxy = proxy_of(self._parts)
-        self._prefix = self._parts.path
-        self._headers: dict[str, str] = {}
+        self._closed = False
+        self._context = client_context() if parts.scheme == "https" else None
+        if self._context is not None:
+            self._context.set_alpn_protocols(["http/1.1"])
+        self._proxy = proxy_of(parts)
+        self._prefix = quote(parts.path, safe=PATH_CHARACTERS)
+        self._headers = {"User-Agent": "fleetmeter"}
         if self._proxy is not None and self._context is None:  # a proxy is told the whole address
-            self._prefix = url
-            self._headers = self._to_proxy()
+            port = f":{parts.port}" if parts.port else ""
+            self._prefix = f"http://{bracketed(self._host)}{port}{self._prefix}"
+            self._headers |= self._to_proxy()
 
     @property
     def over_proxy(self) -> bool:
         """True where the environment's proxy is asked."""
         return self._proxy is not None
 
-    def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Post, and return the whole answer.
-
-        Raises:
-            OSError: the address can't be reached, or not in time, or is not trusted.
-            http.client.HTTPException: what came back is no answer of HTTP, or breaks off.
-        """
+    def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+        """Post, and return the whole answer; see `PlainConnection.ask`."""
         connection = self._take()
         try:
-            answer = connection.ask(self._prefix + path, body, {**headers, **self._headers})
+            reply = connection.ask(self._prefix + path, body, {**self._headers, **headers})
         except BaseException:
             connection.close()
             raise
@@ -120,12 +145,18 @@ class Connections:
             self._kept.append(connection)
         else:
             connection.close()
-        return answer
+        if self._closed:  # meanwhile
+            self.close()
+        return reply
 
     def close(self) -> None:
-        """Close those that are kept."""
+        """Close those that are kept, and those in use once they have their answer."""
+        self._closed = True
         while self._kept:
-            self._kept.pop().close()
+            try:
+                self._kept.pop().close()
+            except IndexError:  # another thread took it
+                return
 
     def _take(self) -> PlainConnection:
         while True:
@@ -138,12 +169,11 @@ class Connections:
             connection.close()
 
     def _new(self) -> PlainConnection:
-        host, port = str(self._parts.hostname), self._port
         if self._proxy is None:
-            return self._connection(host, port)
-        connection = self._connection(str(self._proxy.hostname), self._proxy.port or default_port(self._proxy))
+            return self._connection(self._host, self._port)
+        connection = self._connection(host_of(self._proxy), self._proxy.port or default_port(self._proxy))
         if self._context is not None:
-            connection.set_tunnel(host, port, self._to_proxy())
+            connection.set_tunnel(self._host, self._port, self._to_proxy())
         return connection
 
     def _connection(self, host: str, port: int) -> PlainConnection:
@@ -154,6 +184,25 @@ class Connections:
     def _to_proxy(self) -> dict[str, str]:
         authorization = None if self._proxy is None else basic_auth_of(self._proxy)
         return {"Proxy-Authorization": authorization} if authorization else {}
+
+
+def host_of(parts: SplitResult) -> str:
+    """Return the host of an address as the net knows it: without brackets, and with an international name encoded.
+
+    Raises:
+        ValueError: it names none.
+    """
+    if not parts.hostname:
+        raise ValueError("it names no host")
+    behind = parts.netloc.rpartition("@")[2].rpartition("]")[2]
+    if "]" in parts.netloc and behind and not behind.startswith(":"):
+        raise ValueError(f"{behind} stands behind an IPv6 address")
+    return parts.hostname.encode("idna").decode()
+
+
+def bracketed(host: Any) -> Any:
+    """Return a host as addresses write it."""
+    return f"[{host}]" if ":" in host else host
 
 
 def proxy_of(parts: SplitResult) -> SplitResult | None:
@@ -172,7 +221,7 @@ def proxy_of(parts: SplitResult) -> SplitResult | None:
         return None
     try:
         split = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        if split.scheme == "http" and split.hostname and (split.port is None or split.port > 0):
+        if split.scheme == "http" and host_of(split) and (split.port is None or split.port > 0):
             return split
     except ValueError:
         pass
@@ -189,5 +238,5 @@ def default_port(parts: SplitResult) -> int:
 
 def basic_auth_of(parts: SplitResult) -> str | None:
     """Return how a header says the user and password that stand in an address; None where none do."""
-    user, at, _ = parts.netloc.rpartition("@")
-    return f"Basic {b64encode(unquote(user).encode()).decode()}" if at else None
+    user = parts.netloc.rpartition("@")[0]
+    return f"Basic {b64encode(unquote(user).encode()).decode()}" if user else None

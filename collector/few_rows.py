@@ -1,6 +1,6 @@
 """A few rows made into Arrow from Python's values.
 
-DuckDB makes Arrow of rows that it holds by another statement over them: that takes 0.3 ms, as long as many a question.
+DuckDB 2 makes Arrow of rows that it holds by another statement over them: 0.3 ms, as long as many a question takes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,12 @@ import pyarrow as pa
 
 FEW_CELLS = 2_000
 """Rows times columns; with more, Arrow from DuckDB is sooner there."""
+FEW_CHARACTERS = 2**20
+"""Of all texts: Python's values count against no limit of memory."""
+BLOCK_ROWS = 32
+"""So many are fetched at a time, so that long texts are noticed before there are many."""
+HOLDS_ITS_ROWS = int(duckdb.__version__.partition(".")[0]) >= 2
+"""Behind rows that were fetched, DuckDB gives the others as Arrow; DuckDB 1 loses some, and makes Arrow at once."""
 
 Values = tuple[Any, ...]
 
@@ -27,6 +33,8 @@ class Kind(NamedTuple):
     arrow: pa.DataType
     checked: Callable[[Values], Any] | None = None
     """Puts them so that Arrow takes them, or refuses them."""
+    characters: Callable[[Values], int] | None = None
+    """Counts the characters in them."""
 
 
 def in_calendar(values: Values) -> Values:
@@ -42,6 +50,16 @@ def as_pairs(values: Values) -> list[Any]:
     return [None if value is None else list(value.items()) for value in values]
 
 
+def of_texts(values: Values) -> int:
+    """Count the characters of texts."""
+    return sum(map(len, filter(None, values)))
+
+
+def of_maps(values: Values) -> int:
+    """Count the characters of maps' names and values."""
+    return sum(of_texts(pair) for value in filter(None, values) for pair in value.items())
+
+
 KINDS = {
     "BOOLEAN": Kind(pa.bool_()),
     "TINYINT": Kind(pa.int8()),
@@ -54,42 +72,48 @@ KINDS = {
     "UBIGINT": Kind(pa.uint64()),
     "FLOAT": Kind(pa.float32()),
     "DOUBLE": Kind(pa.float64()),
-    "VARCHAR": Kind(pa.string()),
+    "VARCHAR": Kind(pa.string(), characters=of_texts),
     "DATE": Kind(pa.date32(), in_calendar),
     "TIMESTAMP": Kind(pa.timestamp("us"), in_calendar),
-    "MAP(VARCHAR, VARCHAR)": Kind(pa.map_(pa.string(), pa.string()), as_pairs),
+    "MAP(VARCHAR, VARCHAR)": Kind(pa.map_(pa.string(), pa.string()), as_pairs, of_maps),
 }
 """DuckDB's types of which Python holds every value, but for times outside its calendar."""
 
 
-def fetched(answer: duckdb.DuckDBPyConnection) -> pa.RecordBatch | None:
-    """Fetch what was executed; None where it is not certain to be as DuckDB gives it, or is more than a few rows.
+ARROW_TYPES = frozenset(kind.arrow for kind in KINDS.values())
 
-    Rows are used up then: ask again.
+
+def is_few(rows: pa.Table) -> bool:
+    """Say whether the next answer is worth fetching as a few rows."""
+    few = rows.num_rows * rows.num_columns <= FEW_CELLS and rows.nbytes <= FEW_CHARACTERS
+    return few and all(one in ARROW_TYPES for one in rows.schema.types)
+
+
+def are_plain(answer: duckdb.DuckDBPyConnection) -> bool:
+    """Say whether every column of what was executed is of a type that is known here."""
+    return HOLDS_ITS_ROWS and all(str(column[1]) in KINDS for column in answer.description or [])
+
+
+def fetched(answer: duckdb.DuckDBPyConnection) -> tuple[pa.RecordBatch, bool]:
+    """Fetch rows of what was executed, and say whether they are all; the others are to be had as Arrow.
+
+    Raises:
+        OddValueError: Python holds a value otherwise than DuckDB. Rows are lost then: ask again.
     """
-    columns = answer.description or []
-    kinds = [KINDS.get(str(column[1])) for column in columns]
-    most = FEW_CELLS // max(1, len(columns))
-    rows = answer.fetchmany(most + 1)
-    if len(rows) > most or None in kinds:
-        answer.fetchall()
-        return None
+    columns = [(column[0], KINDS[str(column[1])]) for column in answer.description or []]
+    texts = [(number, kind.characters) for number, (_, kind) in enumerate(columns) if kind.characters]
+    rows: list[Values] = []
+    characters = 0
+    while block := answer.fetchmany(BLOCK_ROWS):
+        rows += block
+        characters += sum(count(tuple(row[number] for row in block)) for number, count in texts)
+        if len(rows) * len(columns) > FEW_CELLS or characters > FEW_CHARACTERS:
+            break
     by_column = zip(*rows, strict=True) if rows else [()] * len(columns)
-    try:
-        arrays = [array_of(kind, values) for kind, values in zip(kinds, by_column, strict=True) if kind is not None]
-    except OddValueError:
-        return None
-    return pa.RecordBatch.from_arrays(arrays, names=[column[0] for column in columns])
+    arrays = [array_of(kind, values) for (_, kind), values in zip(columns, by_column, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, names=[name for name, _ in columns]), not block
 
 
 def array_of(kind: Kind, values: Values) -> pa.Array:
     """Return one column."""
     return pa.array(values if kind.checked is None else kind.checked(values), type=kind.arrow)
-
-
-def is_few(rows: pa.Table) -> bool:
-    """Say whether an answer is of a few rows, and of types that are known here."""
-    return rows.num_rows * rows.num_columns <= FEW_CELLS and all(one in ARROW_TYPES for one in rows.schema.types)
-
-
-ARROW_TYPES = frozenset(kind.arrow for kind in KINDS.values())

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import duckdb
@@ -47,7 +48,7 @@ SYSTEM_PREFIXES = ("duckdb_", "pg_", "pragma_", "sqlite_")
 """Views of the system: table functions under another name (pg_settings tells the settings)."""
 
 REFUSED_FUNCTIONS = frozenset(
-    {"current_setting", "getenv", "getvariable", "nextval", "query", "query_table", "write_log"}
+    {"current_setting", "getenv", "getvariable", "nextval", "query", "query_table", "setval", "write_log"}
 )
 """Scalar functions that tell about the process or act on it."""
 
@@ -82,10 +83,10 @@ class Checked:
     """That has been looked for."""
     was_small: bool = False
     """Its last answer was."""
-    may_be_few: bool = True
-    """No answer was anything but a few rows of plain types."""
-    only_reads: bool = False
-    """It has run in a read-only transaction, so it needs none to run in again."""
+    was_few: bool = False
+    """Its last answer was a few rows of plain types."""
+    had_odd_values: bool = False
+    """A few rows of it could not be fetched as Python's values."""
 
 
 @dataclass(slots=True)
@@ -208,16 +209,14 @@ class SqlDoor:
     ) -> pa.Table:
         try:
             checked = self._check(cursor, sql, team)
-            if checked.asks_rollups or not checked.only_reads:
-                cursor.execute(parsed("BEGIN TRANSACTION READ ONLY")).fetchall()
+            cursor.execute(parsed("BEGIN TRANSACTION READ ONLY")).fetchall()
             if checked.asks_rollups:
                 narrow(cursor)
             rows = self._small(cursor, checked, parameters) if checked.was_small else None
             if rows is None:
                 rows = self._fetched(cursor.sql(checked.statement, params=parameters))
-            checked.only_reads = True
             checked.was_small = rows.num_rows <= SMALL_ROWS
-            checked.may_be_few = checked.may_be_few and few_rows.is_few(rows)
+            checked.was_few = few_rows.is_few(rows)
             return rows
         except QUERY_ERRORS as error:
             raise self._explained(error, late) from error
@@ -232,17 +231,27 @@ class SqlDoor:
         if checked.small is None or not checked.small.is_small(parameters):
             return None
         answer = cursor.execute(checked.small.statement, parameters)
-        if checked.may_be_few:
-            if (batch := few_rows.fetched(answer)) is not None:
-                return pa.Table.from_batches(self._within_limits([batch]), batch.schema)
-            checked.may_be_few = False
-            answer = cursor.execute(checked.small.statement, parameters)
-        rows = self._fetched(answer)
+        first: list[pa.RecordBatch] = []
+        if checked.was_few and not checked.had_odd_values and few_rows.are_plain(answer):
+            try:
+                batch, is_all = few_rows.fetched(answer)
+            except few_rows.OddValueError:
+                checked.had_odd_values = True
+                answer.abort()
+                answer = cursor.execute(checked.small.statement, parameters)
+            else:
+                if is_all:
+                    return pa.Table.from_batches(self._within_limits([batch]), batch.schema)
+                first = [batch]
+        rows = self._fetched(answer, first)
         return rows if rows.num_rows <= SMALL_ROWS else None
 
-    def _fetched(self, answer: duckdb.DuckDBPyRelation | duckdb.DuckDBPyConnection) -> pa.Table:
+    def _fetched(
+        self, answer: duckdb.DuckDBPyRelation | duckdb.DuckDBPyConnection, first: Sequence[pa.RecordBatch] = ()
+    ) -> pa.Table:
+        """Fetch what is left of an answer, behind what has been fetched of it."""
         reader = answer.to_arrow_reader(65_536)
-        return pa.Table.from_batches(self._within_limits(reader), reader.schema)
+        return pa.Table.from_batches(self._within_limits(chain(first, reader)), reader.schema)
 
     def _within_limits(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         rows = size = 0

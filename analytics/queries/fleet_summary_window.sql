@@ -50,7 +50,15 @@ happened AS (
         AND occurred_at < $end::TIMESTAMP
         AND ($model::VARCHAR IS NULL OR model IS NULL OR model = $model::VARCHAR)
 )
-SELECT summary.*, pressure.*, happened.*
+SELECT
+    summary.requests_count,
+    summary.error_ratio,
+    summary.ttft_p95_seconds,
+    summary.tpot_p95_seconds,
+    summary.cache_hit_ratio,
+    pressure.kv_cache_max_ratio,
+    pressure.waiting_max,
+    happened.events
 FROM summary
 CROSS JOIN pressure
 CROSS JOIN happened

@@ -31,7 +31,12 @@ ranked AS (
             AND peers.started_at < opening.started_at + INTERVAL 30 MINUTE
     GROUP BY opening.span_id
 )
-SELECT found.*, ranked.* EXCLUDE (span_id)
+SELECT
+    found.*,
+    ranked.ttft_peers_count,
+    ranked.ttft_below_count,
+    ranked.e2e_peers_count,
+    ranked.e2e_below_count
 FROM found
 LEFT JOIN ranked ON found.span_id = ranked.span_id
 ORDER BY found.started_at, found.span_id

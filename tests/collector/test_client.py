@@ -10,9 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
+import pyarrow as pa
 import pytest
 
 from collector.client import HttpClient
+from collector.client_connections import TOGETHER_BYTES, KeptConnections, PlainConnection
 from collector.errors import PermanentError, RetryableError
 
 
@@ -104,11 +106,22 @@ def test_a_proxy_of_another_kind_is_told_without_its_password(monkeypatch):
 
 @pytest.mark.parametrize(
     "url",
-    ["http://[::1", "http://127.0.0.1:port", "http://a b", "http://", f"http://{'a' * 70}.b", "http://127.0.0.1:1/ü"],
+    [
+        "http://[::1",
+        "http://[::1]x:80",
+        "http://127.0.0.1:port",
+        "http://a b",
+        "http://",
+        f"http://{'a' * 70}.b",
+        "http://me:hid#den@127.0.0.1:1",
+        "http://me:hid/den@127.0.0.1:1",
+        "http://127.0.0.1:1/hidden@home",
+    ],
 )
 def test_what_is_no_address_is_told(url):
-    with pytest.raises(PermanentError, match="is no address"):
+    with pytest.raises(PermanentError, match="is no address") as caught:
         ask(url)
+    assert "hid" not in str(caught.value)
 
 
 @pytest.mark.parametrize("password", ["hidden", "hid@den", "h%2Fidden"])
@@ -185,3 +198,137 @@ def test_many_threads_ask_one_client_at_once(collector):
         asked = range(400)
         told = threads.map(lambda number: client.query("SELECT $n::BIGINT AS n", {"n": number}).to_pylist(), asked)
         assert list(told) == [[{"n": number}] for number in asked]
+
+
+@contextmanager
+def answering(*replies: bytes) -> Iterator[tuple[str, list[bytes]]]:
+    """A server that answers one message on each connection and closes; gives its address and what it was asked."""
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for reply in replies:
+                connection, _ = listener.accept()
+                with connection, connection.makefile("rb") as stream:
+                    asked.append(message_of(stream))
+                    connection.sendall(reply)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", asked
+        thread.join(20)
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        (OK % (6, b"<html>"), "is no collector"),
+        (OK % (0, b""), "is no collector"),
+        (b"HTTP/1.1 200 OK\r\nContent-", "is no collector"),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere/\r\nContent-Length: 0\r\n\r\n", "answered 302"),
+        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 11\r\n\r\n<b>\x1b[31m</b>", "answered 502: <b>"),
+        (OK % (10, b"<html>"), "broke off"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n", "broke off"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n", "broke off"),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK % (6, b"<html>"), "broke off"),
+        (b"\x00\x1b[31m\r\n", "broke off"),
+        (b"", "broke off"),
+    ],
+)
+def test_what_is_no_answer_of_a_collector_is_told_as_such(reply, says):
+    with (
+        answering(reply, reply) as (url, asked),
+        closing(HttpClient(url, timeout_seconds=20)) as client,
+        pytest.raises((PermanentError, RetryableError), match=says) as caught,
+    ):
+        try:
+            client.query("SELECT 1")
+        finally:
+            while len(asked) < 2:  # it is asked once more where the connection broke off
+                socket.create_connection(urlsplit(url).netloc.split(":")).close()
+    assert "\x1b" not in str(caught.value)
+    assert b"Accept-Encoding: identity\r\n" in asked[0]
+
+
+def test_rows_that_something_else_takes_are_not_landed():
+    rows = pa.table({"event_id": ["a"]})
+    with (
+        answering(OK % (7, b'{"x":1}')) as (url, _),
+        closing(HttpClient(url, timeout_seconds=20)) as client,
+        pytest.raises(PermanentError, match="is no collector"),
+    ):
+        client.land("events", rows)
+
+
+def test_a_table_of_an_odd_name_is_told_by_the_collector(collector):
+    with closing(HttpClient(collector.api, timeout_seconds=20)) as client:
+        for name in ("a b", "für"):
+            with pytest.raises(PermanentError, match=f"no table '{name}' takes rows"):
+                client.land(name, pa.table({"a": [1]}))
+
+
+def test_an_answer_that_comes_before_all_was_sent_is_read():
+    """As a gateway does that takes no such body: it answers after the head, reads nothing more and closes."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rb") as stream:
+                while stream.readline() != b"\r\n":
+                    pass
+                connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nlong")
+                connection.shutdown(socket.SHUT_WR)
+                sent.wait(20)
+
+        sent = threading.Event()
+        thread = threading.Thread(target=refuse, daemon=True)
+        thread.start()
+        asked = PlainConnection(*listener.getsockname(), timeout=20)
+
+        def breaking(data: bytes, send=asked.send) -> None:
+            if asked.held is None and len(data) > TOGETHER_BYTES:
+                raise ConnectionResetError("as the machine says once the other end has closed")
+            send(data)
+
+        asked.send = breaking
+        assert asked.ask("/", b"a" * 2 * TOGETHER_BYTES, {}) == (413, b"long")
+        sent.set()
+        thread.join(20)
+        asked.close()
+
+
+def test_an_international_name_goes_to_a_proxy_as_the_net_knows_it(monkeypatch):
+    with answering(OK % (6, b"<html>")) as (address, asked):
+        monkeypatch.setenv("HTTP_PROXY", address)
+        with pytest.raises(PermanentError, match="is no collector"):
+            ask("http://bücher.example:8320/für alle")
+    assert asked[0].startswith(b"POST http://xn--bcher-kva.example:8320/f%C3%BCr%20alle/api/v1/sql HTTP/1.1\r\n")
+    assert b"Host: xn--bcher-kva.example:8320\r\n" in asked[0]
+
+
+def test_an_ipv6_address_goes_to_a_proxy_in_brackets(monkeypatch):
+    with answering(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n") as (address, asked):
+        monkeypatch.setenv("HTTPS_PROXY", address)
+        with pytest.raises(RetryableError, match="over the environment's proxy"):
+            ask("https://[::1]:8320")
+    assert asked[0].startswith(b"CONNECT [::1]:8320 HTTP/1.")
+
+
+def test_a_connection_in_use_is_closed_once_it_has_its_answer(collector):
+    kept = KeptConnections(collector.api, 20)
+    connection = kept._take()
+    monkey = connection.ask
+
+    def closed_meanwhile(*given):
+        reply = monkey(*given)
+        kept.close()
+        return reply
+
+    connection.ask = closed_meanwhile
+    kept._kept.append(connection)
+    connection.connect()
+    assert kept.post("/api/v1/sql", b'{"sql": "SELECT 1"}', {"Content-Type": "application/json"}).status == 200
+    assert connection.sock is None

@@ -1,5 +1,7 @@
 """A few rows made into Arrow here are those that DuckDB makes: same schema, same values, or none at all."""
 
+from datetime import UTC, datetime
+
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -69,8 +71,10 @@ def connection():
 @given(sql=statements())
 def test_plain_values_are_those_that_duckdb_gives(connection, sql):
     expected = connection.sql(sql).to_arrow_table()
-    batch = few_rows.fetched(connection.execute(sql))
-    assert batch is not None
+    answer = connection.execute(sql)
+    assert few_rows.are_plain(answer) == few_rows.HOLDS_ITS_ROWS
+    batch, is_all = few_rows.fetched(answer)
+    assert is_all
     assert batch.schema.equals(expected.schema, check_metadata=True)
     # NaN is among none of them, and -0.0 is told from 0.0 by its text.
     assert repr(batch.to_pylist()) == repr(expected.to_pylist())
@@ -80,7 +84,10 @@ def test_plain_values_are_those_that_duckdb_gives(connection, sql):
 @pytest.mark.parametrize(("kind", "value"), [(kind, value) for kind, values in ODD.items() for value in values])
 def test_what_python_does_not_tell_as_duckdb_does_is_left_to_duckdb(connection, kind, value):
     for sql in (f"SELECT {value}::{kind} AS a", f"SELECT 1 AS a, unnest([NULL, {value}::{kind}]) AS b"):
-        assert few_rows.fetched(connection.execute(sql)) is None
+        answer = connection.cursor().execute(sql)
+        if few_rows.are_plain(answer):
+            with pytest.raises(few_rows.OddValueError):
+                few_rows.fetched(answer)
         expected = connection.sql(sql).to_arrow_table()
         door = SqlDoor(connection.cursor)
         for _ in range(3):  # as a stream, as a few rows, and as it is asked from then on
@@ -88,17 +95,60 @@ def test_what_python_does_not_tell_as_duckdb_does_is_left_to_duckdb(connection, 
 
 
 def test_nan_is_nan(connection):
-    batch = few_rows.fetched(connection.execute("SELECT 'nan'::DOUBLE AS a, 'nan'::FLOAT AS b"))
+    batch, _ = few_rows.fetched(connection.execute("SELECT 'nan'::DOUBLE AS a, 'nan'::FLOAT AS b"))
     assert repr(batch.to_pylist()) == "[{'a': nan, 'b': nan}]"
 
 
-def test_many_rows_are_left_to_duckdb_and_asked_so_from_then_on(connection):
+def test_what_is_more_than_a_few_rows_comes_behind_them(connection):
     door = SqlDoor(connection.cursor)
     sql = "SELECT range AS a, -range AS b FROM range($count::BIGINT)"
     for count in (1, few_rows.FEW_CELLS // 2, few_rows.FEW_CELLS // 2 + 1, 1, 9_999, 20_000, 0):
         numbers = pa.array(range(count), pa.int64())
         expected = pa.table({"a": numbers, "b": pc.negate(numbers)})
         assert door.query(sql, {"count": count}).equals(expected), count
+
+
+class Counting:
+    """A connection that counts what it runs."""
+
+    def __init__(self, opened: duckdb.DuckDBPyConnection, ran: list[str]) -> None:
+        self.opened = opened
+        self.ran = ran
+
+    def execute(self, statement, *given):
+        self.ran.append(str(getattr(statement, "query", statement)))
+        return self.opened.execute(statement, *given)
+
+    def sql(self, statement, **given):
+        self.ran.append(statement.query)
+        return self.opened.sql(statement, **given)
+
+    def __getattr__(self, name):
+        return getattr(self.opened, name)
+
+
+def test_an_answer_that_grows_is_not_asked_twice_for_it(connection):
+    ran: list[str] = []
+    door = SqlDoor(lambda: Counting(connection.cursor(), ran))
+    for count in (1, 1, 5_000, 1, 1):
+        door.query("SELECT range FROM range($count::BIGINT)", {"count": count})
+    assert len([sql for sql in ran if sql.startswith("SELECT range FROM")]) == 5
+
+
+@pytest.mark.parametrize("text", ["repeat('é', $length::BIGINT) || '😀'", "MAP {'a': repeat('é', $length::BIGINT)}"])
+def test_long_texts_are_left_to_duckdb(connection, text):
+    door = SqlDoor(connection.cursor)
+    sql = f"SELECT {text} AS a FROM range($count::BIGINT)"
+    for length, count in ((1, 1), (100_000, 100), (1, 1), (2_000_000, 1)):
+        asked = {"length": length, "count": count}
+        assert door.query(sql, asked).equals(connection.sql(sql, params=asked).to_arrow_table())
+
+
+def test_another_type_at_another_time_is_no_matter(connection):
+    door = SqlDoor(connection.cursor)
+    for value in (1, 2, "a", "b", 1.5, None, datetime(2026, 1, 1, tzinfo=UTC), b"a", [1], 2**70, True):
+        expected = connection.sql("SELECT $value AS a", params={"value": value}).to_arrow_table()
+        assert door.query("SELECT $value AS a", {"value": value}).equals(expected)
 
 
 def test_a_few_rows_are_within_the_limits_too(connection):

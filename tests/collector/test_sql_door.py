@@ -2,14 +2,16 @@
 
 import threading
 import time
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 
 from collector.errors import PermanentError, RetryableError
-from collector.sql_door import Asker, SqlDoor
+from collector.sql_door import REFUSED_FUNCTIONS, Asker, SqlDoor
 from collector.store import FileStore
 
 ANSWERED = [
@@ -269,3 +271,19 @@ def test_closing_stops_what_runs_and_lets_nothing_more_in(store):
     assert "stopping" in failures[0]
     with pytest.raises(RetryableError, match="stopping"):
         door.query("SELECT 1")
+
+
+HARMLESS = {
+    "current_connection_id", "current_query", "current_query_id", "current_transaction_id", "currval", "error",
+    "gen_random_uuid", "random", "setseed", "sleep_ms", "stats", "txid_current",
+    "uuid", "uuidv4", "uuidv7", "vector_type",
+}  # fmt: skip
+"""Volatile, for each call gives another value or waits; `setseed` is of a connection that ends with the question."""
+
+
+def test_every_function_that_does_more_than_compute_is_refused_or_known_to_be_harmless():
+    with closing(duckdb.connect()) as connection:
+        found = connection.sql("SELECT DISTINCT function_name FROM duckdb_functions() WHERE stability = 'VOLATILE'")
+        volatile = {name for (name,) in found.fetchall()}
+    assert volatile - HARMLESS <= REFUSED_FUNCTIONS
+    assert {"nextval", "setval"} <= REFUSED_FUNCTIONS
