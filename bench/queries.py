@@ -1,11 +1,12 @@
 """Every read of every board at 10 M requests and 50 M points: through the collector's API, beside bare DuckDB.
 
 A board's read is an analytics function; one may ask several statements. Each is run through a real `fleetmeter collect`
-over HTTP, and each of its statements in turn there and by DuckDB alone, with the same threads, on a copy of the file:
-by the faster of its two ways from a text to an Arrow table. Both are given the text each time; the collector knows some. The file is the same at every run (`bench/queries_store.py`) and is
-kept between runs. What analytics keeps of hours that are over is kept here too, as in any process that lives: `first`
-is a read by one that has kept nothing yet. The CPU time is the mean of the others, the collector's and this process's
-together.
+over HTTP, and each of its statements there and by DuckDB alone, in turn, a few times in a row each, with the same
+threads, on a copy of the file: by the faster of its two ways from a text to an Arrow table. Both are given the text each
+time; the collector knows some. The file is the same at every run (`bench/queries_store.py`) and is kept between runs.
+What analytics keeps of hours that are over is kept here too, as in any process that lives: `first` is a read by one that
+has kept nothing yet. The CPU time is the mean of the others, the collector's and this process's together. `worst` is the
+ratio of the statement for which it is largest.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ BAR_RATIO = 1.3
 THREADS = 2
 LEAST_ROUNDS, MOST_ROUNDS = 2, 20
 IN_A_ROW = 5
-"""Asked so often before it is the other's turn: a board asks its statements one after the other, and whoever comes after
-another process finds the cores' caches full of that one's."""
+"""Asked so often before it is the other's turn: a board asks its statements one after the other, and whoever comes
+after another process finds the cores' caches full of that one's."""
 NO_HOUR_IS_STALE = "SET VARIABLE rollup_from = TIMESTAMP '9999-12-31'"
 """As `collector.rollups.narrow` sets it for the file."""
 LOOKED_AT = END - timedelta(minutes=17, seconds=20)
