@@ -1,12 +1,12 @@
 """Every read of every board at 10 M requests and 50 M points: through the collector's API, beside bare DuckDB.
 
-A board's read is an analytics function; one may ask several statements. Each is run through a real `fleetmeter collect`
-over HTTP, and each of its statements there and by DuckDB alone, in turn, a few times in a row each, with the same
-threads, on a copy of the file: by the faster of its two ways from a text to an Arrow table. Both are given the text each
-time; the collector knows some. The file is the same at every run (`bench/queries_store.py`) and is kept between runs.
-What analytics keeps of hours that are over is kept here too, as in any process that lives: `first` is a read by one that
-has kept nothing yet. The CPU time is the mean of the others, the collector's and this process's together. `worst` is the
-ratio of the statement for which it is largest.
+A board's read is an analytics function; one may ask several statements. Each is run through a real `fleetmeter
+collect` over HTTP, and each of its statements there and by DuckDB alone, in turn, a few times in a row each, with the
+same threads, on a copy of the file: by the faster of its two ways from a text to an Arrow table. Both are given the
+text each time; the collector knows some. The file is the same at every run (`bench/queries_store.py`) and is kept
+between runs. What analytics keeps of hours that are over is kept here too, as in any process that lives: `first` is a
+read by one that has kept nothing yet. The CPU time is the mean of the others, the collector's and this process's
+together. `worst` is the ratio of the statement for which it is largest.
 """
 
 from __future__ import annotations
