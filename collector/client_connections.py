@@ -36,6 +36,7 @@ class PlainConnection(http.client.HTTPConnection):
     """One connection; what is sent may be held to go out at once."""
 
     held: list[bytes] | None = None
+    _tunnel_host: str | None
 
     def send(self, data: Any) -> None:
         """Send, or hold."""
