@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from collector.addresses import bracketed
 from collector.client_tls import client_context
 from collector.errors import PermanentError
 
@@ -88,7 +89,7 @@ class PlainConnection(http.client.HTTPConnection):
     def _tunnel(self) -> None:
         """Ask a proxy to connect through; Python 3.11 names an IPv6 address to it without brackets."""
         host = self._tunnel_host
-        self._tunnel_host = bracketed(host)
+        self._tunnel_host = bracketed(str(host))
         try:
             super()._tunnel()  # type: ignore[misc]
         finally:
@@ -201,11 +202,6 @@ def host_of(parts: SplitResult) -> str:
     return parts.hostname.encode("idna").decode()
 
 
-def bracketed(host: Any) -> Any:
-    """Return a host as addresses write it."""
-    return f"[{host}]" if ":" in host else host
-
-
 def proxy_of(parts: SplitResult) -> SplitResult | None:
     """Return the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY name, unless NO_PROXY names the address.
 
@@ -213,7 +209,7 @@ def proxy_of(parts: SplitResult) -> SplitResult | None:
         PermanentError: it is not one that is spoken to in plain HTTP.
     """
     host = parts.hostname or ""
-    names = [host, f"[{host}]"] if ":" in host else [f"{host}:{parts.port}" if parts.port else host]
+    names = [host, bracketed(host)] if ":" in host else [f"{host}:{parts.port}" if parts.port else host]
     if any(map(proxy_bypass, names)):
         return None
     found = getproxies()

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from collector.addresses import bracketed
 from collector.errors import RetryableError
 from collector.scrape_config import KubernetesTargets
 from collector.targets import Found, sorted_labels
@@ -98,8 +99,7 @@ def found_in(pod: Mapping[str, Any], config: KubernetesTargets) -> Found | None:
         "replica": metadata["name"],
         **{name: own.get(source, "") for name, source in config.labels_from.items()},
     }
-    host = f"[{address}]" if ":" in address else address
-    return Found(f"{host}:{port}", sorted_labels(labels), said["scheme"], said["path"])
+    return Found(f"{bracketed(address)}:{port}", sorted_labels(labels), said["scheme"], said["path"])
 
 
 def port_of(containers: Iterable[Mapping[str, Any]]) -> str | None:

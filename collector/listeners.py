@@ -10,6 +10,7 @@ from functools import partial
 
 import uvicorn
 
+from collector.addresses import bracketed
 from collector.connections import Connections, PromptProtocol, connections_limit
 from collector.errors import PermanentError
 from collector.receivers.http_messages import App, Receive, Scope, Send, send_answer
@@ -121,8 +122,3 @@ def address_of(listener: socket.socket, tls: Tls | None = None) -> str:
     """Return the address of a bound socket."""
     host, port = listener.getsockname()[:2]
     return f"{'https' if tls else 'http'}://{bracketed(host)}:{port}"
-
-
-def bracketed(host: str) -> str:
-    """Return a host as addresses write it."""
-    return f"[{host}]" if ":" in host else host

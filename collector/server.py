@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import cast
 
+from collector.addresses import bracketed
 from collector.api import Api, build_api
 from collector.audit import Audit
 from collector.backups import new_backup
@@ -23,7 +24,6 @@ from collector.listeners import (
     GRACE_SECONDS,
     QuietServer,
     address_of,
-    bracketed,
     http_server,
     in_use,
     listening,

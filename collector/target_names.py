@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from collector.addresses import bracketed
 from collector.errors import RetryableError
 from collector.scrape_config import DnsTargets
 from collector.targets import Found
@@ -44,4 +45,4 @@ class TargetNames:
             host, port = str(record.target).rstrip("."), int(record.port)  # type: ignore[attr-defined]
         else:
             host, port = str(record), self.config.port or 0
-        return Found(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        return Found(f"{bracketed(host)}:{port}")
