@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pyarrow as pa
 
-from collector.client_connections import KeptConnections, basic_auth_of
+from collector.client_connections import KeptConnections, basic_auth_of, split_address, without_user
 from collector.errors import PermanentError, RetryableError
 from collector.sql_values import parameter_to_json
 
@@ -110,20 +109,18 @@ class HttpClient:
 
     def __init__(self, url: str, *, token: str | None = None, timeout_seconds: float = 120.0) -> None:
         if not url.startswith(("http://", "https://")):
-            raise PermanentError(f"{url!r} is no address; {URL_HINT}")
-        self.url = re.sub(r"^(https?://).*@", r"\1", url.rstrip("/"))  # without a password: messages tell it
+            raise PermanentError(f"{without_user(url)!r} is no address; {URL_HINT}")
+        self.url = without_user(url.rstrip("/"))  # messages tell it
         if token and not (token.isascii() and token.isprintable()):
             raise PermanentError(
                 "the token has characters that a header can't carry; commands take it from FLEETMETER_TOKEN"
             )
         try:
-            parts = urlsplit(url)
-            if "@" in url and "@" not in parts.netloc:
-                raise ValueError("a user, password or path holds one of / ? # @: write %2F, %3F, %23 or %40")
-            authorization = f"Bearer {token}" if token else basic_auth_of(parts)
+            of_address = basic_auth_of(split_address(url))
+            authorization = f"Bearer {token}" if token else of_address
             self._connections = KeptConnections(self.url, timeout_seconds)
         except ValueError as error:
-            raise PermanentError(f"{self.url} is no address ({error}); {URL_HINT}") from error
+            raise PermanentError(f"{printable(self.url)} is no address ({error}); {URL_HINT}") from error
         self._headers = {"Authorization": authorization} if authorization else {}
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
@@ -150,8 +147,8 @@ class HttpClient:
         """
         content = self._post("/api/v1/backups", b"", "application/json")
         with self._answers_of_a_collector():
-            answer: dict[str, Any] = json.loads(content)
-            return answer
+            answer = json.loads(content)
+            return {"folder": str(answer["folder"]), "size_bytes": int(answer["size_bytes"])}
 
     def _land_body(self, table: str, rows: pa.Table) -> int:
         sink = pa.BufferOutputStream()
@@ -166,7 +163,15 @@ class HttpClient:
         """Say so where something else answers: a proxy's page, another server."""
         try:
             yield
-        except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
+        except (
+            pa.ArrowException,
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            ArithmeticError,
+            RecursionError,
+        ) as error:
             raise PermanentError(f"what answers at {self.url} is no collector; {URL_HINT}") from error
 
     def close(self) -> None:
@@ -199,7 +204,7 @@ class HttpClient:
             return reply.body
         try:
             message = str(json.loads(reply.body)["error"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             message = reply.body.decode("utf-8", "replace")[:500]
         message = printable(message)
         kind = RetryableError if reply.status in (408, 429, 502, 503, 504) else PermanentError

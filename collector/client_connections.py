@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import selectors
+import ssl
 from base64 import b64encode
 from collections import deque
 from collections.abc import Mapping
@@ -53,6 +54,8 @@ class PlainConnection(http.client.HTTPConnection):
             OSError: the other end can't be reached, or not in time, or is not trusted.
             http.client.HTTPException: what came back is no answer of HTTP, or breaks off.
         """
+        if self.sock is None:
+            self.connect()  # what a proxy says before it has connected through is no answer
         self.held = []
         try:
             self.putrequest("POST", path)
@@ -72,15 +75,18 @@ class PlainConnection(http.client.HTTPConnection):
             answer = self.getresponse()
             if answer.status < 200:
                 raise http.client.HTTPException(f"an answer of status {answer.status} comes before another")
-            return Reply(answer.status, answer.read())
+            reply = Reply(answer.status, answer.read())
         except (ValueError, OverflowError) as error:  # lengths that are none
             raise http.client.HTTPException(str(error)) from error
         except (http.client.HTTPException, OSError) as error:
             raise unsent or error from error
+        if unsent is not None:
+            self.close()
+        return reply
 
     def is_dropped(self) -> bool:
         """Say whether the other end has closed, or sent what nobody asked for."""
-        if self.sock is None:
+        if self.sock is None or (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending()):
             return True
         with selectors.DefaultSelector() as selector:
             selector.register(self.sock, selectors.EVENT_READ)
@@ -175,7 +181,8 @@ class KeptConnections:
             return self._connection(self._host, self._port)
         connection = self._connection(host_of(self._proxy), self._proxy.port or default_port(self._proxy))
         if self._context is not None:
-            connection.set_tunnel(self._host, self._port, self._to_proxy())
+            named = f"{bracketed(self._host)}:{self._port}"
+            connection.set_tunnel(self._host, self._port, {"Host": named, **self._to_proxy()})
         return connection
 
     def _connection(self, host: str, port: int) -> PlainConnection:
@@ -186,6 +193,29 @@ class KeptConnections:
     def _to_proxy(self) -> dict[str, str]:
         authorization = None if self._proxy is None else basic_auth_of(self._proxy)
         return {"Proxy-Authorization": authorization} if authorization else {}
+
+
+def split_address(url: str) -> SplitResult:
+    """Split an address; a message tells nothing of a user and password.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        parts = urlsplit(url)
+        if not url.isprintable() or " " in url:
+            raise ValueError
+    except ValueError:
+        raise ValueError("it has characters or brackets that no address has") from None
+    if "@" in parts.path or parts.query or parts.fragment:
+        raise ValueError("it ends with a path; in a user and password / ? # are %2F %3F %23, in a path @ is %40")
+    return parts
+
+
+def without_user(url: str) -> str:
+    """Return an address, or what was meant to be one, without user and password."""
+    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def host_of(parts: SplitResult) -> str:

@@ -15,7 +15,7 @@ FEW_CELLS = 2_000
 """Rows times columns; with more, Arrow from DuckDB is sooner there."""
 FEW_CHARACTERS = 2**20
 """Of all texts: Python's values count against no limit of memory."""
-BLOCK_ROWS = 32
+BLOCK_ROWS, BLOCK_ROWS_OF_TEXTS = 32, 4
 """So many are fetched at a time, so that long texts are noticed before there are many."""
 HOLDS_ITS_ROWS = int(duckdb.__version__.partition(".")[0]) >= 2
 """Behind rows that were fetched, DuckDB gives the others as Arrow; DuckDB 1 loses some, and makes Arrow at once."""
@@ -104,7 +104,8 @@ def fetched(answer: duckdb.DuckDBPyConnection) -> tuple[pa.RecordBatch, bool]:
     texts = [(number, kind.characters) for number, (_, kind) in enumerate(columns) if kind.characters]
     rows: list[Values] = []
     characters = 0
-    while block := answer.fetchmany(BLOCK_ROWS):
+    at_once = BLOCK_ROWS_OF_TEXTS if texts else BLOCK_ROWS
+    while block := answer.fetchmany(at_once):
         rows += block
         characters += sum(count(tuple(row[number] for row in block)) for number, count in texts)
         if len(rows) * len(columns) > FEW_CELLS or characters > FEW_CHARACTERS:
