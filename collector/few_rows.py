@@ -27,6 +27,10 @@ class OddValueError(Exception):
     """A value that Python can't hold as DuckDB does."""
 
 
+class LongTextsError(Exception):
+    """The texts are so long that their answer is better not held as a whole."""
+
+
 class Kind(NamedTuple):
     """How values of one of DuckDB's types become Arrow."""
 
@@ -99,6 +103,7 @@ def fetched(answer: duckdb.DuckDBPyConnection) -> tuple[pa.RecordBatch, bool]:
 
     Raises:
         OddValueError: Python holds a value otherwise than DuckDB. Rows are lost then: ask again.
+        LongTextsError: so do texts go over what is few.
     """
     columns = [(column[0], KINDS[str(column[1])]) for column in answer.description or []]
     texts = [(number, kind.characters) for number, (_, kind) in enumerate(columns) if kind.characters]
@@ -108,7 +113,9 @@ def fetched(answer: duckdb.DuckDBPyConnection) -> tuple[pa.RecordBatch, bool]:
     while block := answer.fetchmany(at_once):
         rows += block
         characters += sum(count(tuple(row[number] for row in block)) for number, count in texts)
-        if len(rows) * len(columns) > FEW_CELLS or characters > FEW_CHARACTERS:
+        if characters > FEW_CHARACTERS:
+            raise LongTextsError
+        if len(rows) * len(columns) > FEW_CELLS:
             break
     by_column = zip(*rows, strict=True) if rows else [()] * len(columns)
     arrays = [array_of(kind, values) for (_, kind), values in zip(columns, by_column, strict=True)]

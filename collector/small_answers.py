@@ -19,6 +19,8 @@ from collector.duckdb_files import parsed
 
 SMALL_ROWS = 9_999
 """An answer of at most so many rows is small. For a LIMIT above 10,000 DuckDB scans with one thread."""
+SMALL_BYTES = 32 * 2**20
+"""And of at most so many bytes: until it is made into Arrow, what is fetched at once is under no limit of memory."""
 
 SERIALIZE_SQL = "SELECT json_serialize_sql($sql::VARCHAR)"
 

@@ -23,7 +23,7 @@ from collector.deadlines import Deadlines
 from collector.duckdb_files import parsed
 from collector.errors import PermanentError, RetryableError
 from collector.rollups import narrow
-from collector.small_answers import SMALL_ROWS, SmallForm, small_form, tree_of
+from collector.small_answers import SMALL_BYTES, SMALL_ROWS, SmallForm, small_form, tree_of
 
 TABLE_FUNCTIONS = frozenset(
     {
@@ -63,6 +63,8 @@ QUERY_ERRORS = (duckdb.Error, pa.ArrowException, OSError, MemoryError, TypeError
 """What a query may end with. An error after its first rows comes through Arrow's stream, which makes it an OSError."""
 OUT_OF_MEMORY = "Out of Memory Error"
 """So begins the message of one that was out of memory by then."""
+ROWS_AT_ONCE = 1_024
+"""Fetched of an answer between two looks at its limits: long texts are no answer too large before they are there."""
 REMEMBERED_LENGTH, REMEMBERED_IN_ALL = 8_192, 262_144
 """Statements of at most so many characters are remembered as let in, and so many characters of them: one that is parsed
 takes hundreds of times the memory of its text."""
@@ -215,7 +217,7 @@ class SqlDoor:
             rows = self._small(cursor, checked, parameters) if checked.was_small else None
             if rows is None:
                 rows = self._fetched(cursor.sql(checked.statement, params=parameters))
-            checked.was_small = rows.num_rows <= SMALL_ROWS
+            checked.was_small = rows.num_rows <= SMALL_ROWS and rows.nbytes <= SMALL_BYTES
             checked.was_few = few_rows.is_few(rows)
             return rows
         except QUERY_ERRORS as error:
@@ -235,6 +237,9 @@ class SqlDoor:
         if checked.was_few and not checked.had_odd_values and few_rows.are_plain(answer):
             try:
                 batch, is_all = few_rows.fetched(answer)
+            except few_rows.LongTextsError:
+                answer.abort()
+                return None
             except few_rows.OddValueError:
                 checked.had_odd_values = True
                 answer.abort()
@@ -250,7 +255,7 @@ class SqlDoor:
         self, answer: duckdb.DuckDBPyRelation | duckdb.DuckDBPyConnection, first: Sequence[pa.RecordBatch] = ()
     ) -> pa.Table:
         """Fetch what is left of an answer, behind what has been fetched of it."""
-        reader = answer.to_arrow_reader(65_536)
+        reader = answer.to_arrow_reader(ROWS_AT_ONCE)
         return pa.Table.from_batches(self._within_limits(chain(first, reader)), reader.schema)
 
     def _within_limits(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
