@@ -19,14 +19,15 @@ ORDER = {State.FIRING: 0, State.RECOVERING: 1, State.PENDING: 2, State.RESOLVED:
 
 def alerts_document(store: StateStore, now: datetime) -> dict[str, Any]:
     """Return every alert that is remembered, the sign of life left out: firing first, pages first, then the oldest."""
-    health = {uid: state.health for uid, state in store.rule_states().items()}
-    silences = read_silences(store)
+    with store.snapshot():
+        health = {uid: state.health for uid, state in store.rule_states().items()}
+        silences, syncs, views = read_silences(store), store.syncs(), store.views()
+        latest, last_tick = store.deliveries(limit=1000), store.last_tick()
     deliveries: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for delivery in store.deliveries(limit=1000):
+    for delivery in latest:
         deliveries[delivery.fingerprint].append(delivery_document(delivery))
-    syncs = store.syncs()
     alerts = []
-    for view in store.views().values():
+    for view in views.values():
         if not view or view["sign_of_life"]:
             continue
         told = deliveries[view["fingerprint"]][:SHOWN_DELIVERIES] + synced(view, syncs)
@@ -36,24 +37,26 @@ def alerts_document(store: StateStore, now: datetime) -> dict[str, Any]:
     alerts.sort(
         key=lambda alert: (ORDER[State(alert["state"])], alert["severity"], alert["since"], alert["fingerprint"])
     )
-    last_tick = store.last_tick()
     return {"alerts": alerts, "last_tick_at": iso(last_tick) if last_tick else None}
 
 
 def history_document(store: StateStore, fingerprint: str) -> dict[str, Any]:
     """Return what happened to one alert and who was told, the latest first."""
-    transitions = store.transitions(fingerprint)
+    with store.snapshot():
+        transitions, told = store.transitions(fingerprint), store.deliveries(fingerprint)
     for each in transitions:
         each["at"] = iso(read_time(each["at"]))
-    deliveries = [delivery_document(delivery) for delivery in store.deliveries(fingerprint)]
+    deliveries = [delivery_document(delivery) for delivery in told]
     return {"fingerprint": fingerprint, "transitions": transitions, "deliveries": deliveries}
 
 
 def deliveries_document(store: StateStore, now: datetime) -> dict[str, Any]:
     """Return the latest deliveries and how each receiver stands."""
-    deliveries = [delivery_document(delivery) for delivery in store.deliveries()]
-    standing = [{**each, "receiver": name} for name, each in store.standing(now).items()]
-    return {"deliveries": deliveries, "receivers": standing, "syncs": store.syncs()}
+    with store.snapshot():
+        latest, stands, syncs = store.deliveries(), store.standing(now), store.syncs()
+    deliveries = [delivery_document(delivery) for delivery in latest]
+    standing = [{**each, "receiver": name} for name, each in stands.items()]
+    return {"deliveries": deliveries, "receivers": standing, "syncs": syncs}
 
 
 def delivery_document(delivery: Delivery) -> dict[str, Any]:

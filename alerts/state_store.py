@@ -106,6 +106,19 @@ class StateStore:
                     self._db.execute("ROLLBACK")
                 raise
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Read several times from one state: what is committed meanwhile, by whomever, is not seen."""
+        with self._lock:
+            if self._db.in_transaction:
+                yield
+                return
+            self._db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._db.execute("ROLLBACK")
+
     def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Run one SELECT."""
         with self._lock:
@@ -118,9 +131,12 @@ class StateStore:
 
     def rule_states(self) -> dict[str, RuleState]:
         """Return what is remembered of every rule, by uid."""
-        states = {uid: RULE.validate_json(document) for uid, document in self.rows("SELECT uid, document FROM rules")}
+        with self.snapshot():
+            rules = self.rows("SELECT uid, document FROM rules")
+            alerts = self.rows("SELECT rule_uid, fingerprint, document FROM instances")
+        states = {uid: RULE.validate_json(document) for uid, document in rules}
         instances: dict[str, dict[str, Instance]] = {uid: {} for uid in states}
-        for uid, key, document in self.rows("SELECT rule_uid, fingerprint, document FROM instances"):
+        for uid, key, document in alerts:
             instances[uid][key] = INSTANCE.validate_json(document)
         return {uid: replace(state, instances=instances[uid]) for uid, state in states.items()}
 

@@ -81,6 +81,27 @@ def test_a_breach_pages_with_its_likely_cause_and_its_worst_traces(fleet, servic
     assert alert["deliveries"][0]["status"] == "delivered"
 
 
+def test_a_reader_between_two_ticks_sees_one_of_them_and_never_half_of_the_other(fleet, service_of, store, monkeypatch):
+    fleet.requests(60, ttft_seconds=3.0)
+    service, reads = service_of(rules(), store=StateStore(store.path)), []
+    ask = store.rows
+
+    def rows(*question):
+        found = ask(*question)
+        if not reads:
+            service.once(NOW)
+        reads.append(question)
+        return found
+
+    monkeypatch.setattr(store, "rows", rows)
+    before = alerts_document(store, NOW)
+    assert (before["alerts"], before["last_tick_at"]) == ([], None)
+    assert len(reads) > 1
+    after = alerts_document(store, NOW)
+    assert [each["rule_uid"] for each in after["alerts"]] == ["slow"]
+    assert after["last_tick_at"] is not None
+
+
 def test_a_page_is_written_and_told_before_the_other_rules_are_looked_at(fleet, service_of, hook, clock):
     fleet.requests(60, ttft_seconds=3.0)
     ticket = rules("ticket").split("rules:\n")[1].replace("uid: slow", "uid: another").replace("10m", "5m")
