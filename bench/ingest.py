@@ -25,7 +25,7 @@ from bench.otlp_senders import Sent, send_grpc, send_http
 from bench.request_spans import NOW_US, bodies_of
 from collector.decode_traces import decode_traces
 from collector.decoded import merged_entries
-from collector.store import FileStore
+from collector.file_store import FileStore
 from collector.testing import CollectorProcess, running_collector
 
 REFERENCE = {"FLEETMETER__COLLECTOR__TRACE_DECODER": "reference"}

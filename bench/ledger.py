@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from analytics.ledger import METHODS, cost_report
-from collector.store import FileStore
+from collector.file_store import FileStore
 
 FIRST = date(2026, 10, 1)
 LAST = date(2026, 11, 1)

@@ -31,8 +31,8 @@ from analytics import cost, drift, health, latency, slo, spread
 from bench.ingest import cpu_seconds
 from bench.queries_store import END, START, Size, build
 from collector.client import Client, HttpClient
+from collector.file_store import FileStore
 from collector.sql_door import asks_rollups
-from collector.store import FileStore
 from collector.testing import running_collector
 from dashboards.window import Window
 

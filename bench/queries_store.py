@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from collector.store import FileStore
+from collector.file_store import FileStore
 
 HERE = Path(__file__).parent
 DAYS = 30

@@ -63,7 +63,7 @@ class FileClient:
     """A client that opens the DuckDB file itself."""
 
     def __init__(self, path: Path, *, write: bool = False) -> None:
-        from collector.store import FileStore
+        from collector.file_store import FileStore
 
         if not write and not path.is_file():
             raise PermanentError(

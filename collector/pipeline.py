@@ -14,6 +14,7 @@ from collector.clocks import ReceiptClock
 from collector.config import CollectorConfig
 from collector.dead_letters import DeadLetters
 from collector.errors import PermanentError, RetryableError, StoreFailedError
+from collector.file_store import open_store
 from collector.landing import Landing
 from collector.landing_batches import Handed, LandingLimits
 from collector.landing_writes import BatchWriter
@@ -23,7 +24,7 @@ from collector.redaction import AttributeRules
 from collector.self_metrics import SelfMetrics
 from collector.spool import Spool
 from collector.spool_records import Position, Record, Spooled
-from collector.store import Store, open_store
+from collector.store import Store
 from collector.table_contracts import table_contracts
 from collector.trace_decoding import Job, Kept, TraceDecoder, TraceDecoding, compiled_walker
 from collector.upkeep import Upkeep

@@ -1,8 +1,8 @@
 """The read API's door: one SELECT, inside a read-only transaction, with limits of time, rows and bytes.
 
 Read-only by construction, in layers: files, network, extensions and settings are locked for the whole database
-(`collector.store.settings`); the transaction is READ ONLY, so a data-modifying CTE fails; only one statement of type
-SELECT is let in; and table functions are an allow-list, because some act rather than read (`checkpoint()`).
+(`collector.duckdb_files.settings`); the transaction is READ ONLY, so a data-modifying CTE fails; only one statement of
+type SELECT is let in; and table functions are an allow-list, because some act rather than read (`checkpoint()`).
 """
 
 from __future__ import annotations

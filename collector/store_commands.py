@@ -13,7 +13,7 @@ from collector.options import configured_url
 
 if TYPE_CHECKING:
     from collector.config import CollectorConfig
-    from collector.store import FileStore
+    from collector.file_store import FileStore
 
 data_dir_option = click.option(
     "--data-dir",
@@ -194,7 +194,7 @@ def open_offline(config: CollectorConfig) -> FileStore:
     """Open the data folder of a collector that is stopped."""
     from collector.backups import DATABASE
     from collector.errors import PermanentError
-    from collector.store import FileStore
+    from collector.file_store import FileStore
 
     path = config.data_dir / DATABASE
     if not path.is_file():

@@ -14,8 +14,8 @@ import duckdb
 from collector.archive_places import FolderPlace
 from collector.backups import DATABASE
 from collector.errors import PermanentError
+from collector.file_store import FileStore
 from collector.spool_records import MAGIC, Position, first_record_start, walk_segment
-from collector.store import FileStore
 from collector.table_contracts import BOOKKEEPING, TableContract, table_contracts
 
 ROLLUPS = ("request_hours", "request_sketches", "request_arrivals")

@@ -14,10 +14,10 @@ import pytest
 from collector.audit import Audit
 from collector.client import HttpClient
 from collector.errors import PermanentError, RetryableError
+from collector.file_store import FileStore
 from collector.self_metrics import SelfMetrics
 from collector.sql_door import Asker, SqlDoor
 from collector.sql_route import SqlRoute
-from collector.store import FileStore
 from collector.testing import running_collector, span_message, traces_body
 from collector.tokens import Bearer
 

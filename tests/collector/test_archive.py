@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from collector.archive import Archive, large_tables
-from collector.store import FileStore
+from collector.file_store import FileStore
 
 START = datetime(2026, 1, 30)
 DAYS = 4

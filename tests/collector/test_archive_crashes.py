@@ -6,7 +6,7 @@ from datetime import date, datetime
 
 import pytest
 
-from collector.store import FileStore
+from collector.file_store import FileStore
 from collector.verification import verify
 from tests.collector.test_archive import DAYS, PER_DAY, START, points, requests
 
@@ -14,7 +14,7 @@ KILLED = """
 import os, signal, sys
 from datetime import date, datetime
 from pathlib import Path
-from collector.store import FileStore
+from collector.file_store import FileStore
 
 path, what, at, count = sys.argv[1:]
 store, left = FileStore(Path(path), threads=1), [int(count)]

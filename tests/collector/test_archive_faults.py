@@ -6,7 +6,7 @@ import time
 import pytest
 
 from collector.errors import RetryableError
-from collector.store import FileStore
+from collector.file_store import FileStore
 from tests.collector.test_archive import DAYS, NOW, PER_DAY, points, requests
 
 

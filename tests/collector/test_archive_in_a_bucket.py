@@ -7,7 +7,7 @@ from moto.server import ThreadedMotoServer
 
 from collector.backups import DATABASE
 from collector.errors import RetryableError
-from collector.store import FileStore
+from collector.file_store import FileStore
 from collector.verification import verify
 from tests.collector.test_archive import DAYS, PER_DAY, requests
 

@@ -13,7 +13,7 @@ import pytest
 from collector import backups
 from collector.client import HttpClient
 from collector.errors import PermanentError
-from collector.store import FileStore
+from collector.file_store import FileStore
 from collector.testing import CollectorProcess, running_collector, span_message, traces_body
 from collector.verification import verify
 from tests.collector.test_archive import requests

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from collector.errors import CollectorError
+from collector.file_store import FileStore
 from collector.pipeline import Pipeline
-from collector.store import FileStore
 from collector.testing import dead_letters
 from tests.collector.test_disk_faults import config_in, spooled, until
 

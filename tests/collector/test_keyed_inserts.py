@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.errors import PermanentError
+from collector.file_store import FileStore
 from collector.keyed_inserts import ROW_BY_ROW
 from collector.seen_keys import SeenKeys
-from collector.store import FileStore
 from collector.table_contracts import BOOKKEEPING, table_contracts
 
 AT = datetime(2026, 1, 1)

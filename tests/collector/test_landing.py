@@ -17,13 +17,13 @@ from collector.bodies import decode_record_body, spans_apart
 from collector.dead_letters import DeadLetters
 from collector.decoded import Decoded, Rejected, SeriesUsed
 from collector.errors import PermanentError, RetryableError, StoreFailedError
+from collector.file_store import FileStore
 from collector.landing import Landing
 from collector.landing_batches import BODY_BYTES_PER_ROW, Handed, LandingLimits, entries_of
 from collector.landing_writes import BatchWriter
 from collector.self_metrics import SelfMetrics
 from collector.spool import Spool
 from collector.spool_records import Position, Record
-from collector.store import FileStore
 from collector.testing import span_message, traces_body
 from collector.trace_decoding import TraceDecoder
 
@@ -328,7 +328,7 @@ def test_a_log_that_can_not_be_written_into_the_file_takes_no_landing_back(tmp_p
     def full(store):
         raise RetryableError("the disk is full")
 
-    monkeypatch.setattr("collector.store.LONGEST_LOG_BYTES", 0)
+    monkeypatch.setattr("collector.file_store.LONGEST_LOG_BYTES", 0)
     with landing_in(tmp_path, linger_seconds=0) as (spool, landing, store):
         monkeypatch.setattr(FileStore, "checkpoint", full)
         waiting = Future()

@@ -7,8 +7,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from collector.file_store import FileStore
 from collector.migrations import apply_migration
-from collector.store import FileStore
 from collector.table_contracts import schema_files
 
 

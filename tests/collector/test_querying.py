@@ -114,13 +114,13 @@ def test_ctrl_c_ends_a_long_query_with_130(db):
 
 
 BUSY = """
-import collector.store, fleetmeter, signal
+import collector.file_store, fleetmeter, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs tests behind it lets them ignore it
-ask = collector.store.FileStore.query
+ask = collector.file_store.FileStore.query
 def announced(*words):
     print("asking", flush=True)
     return ask(*words)
-collector.store.FileStore.query = announced
+collector.file_store.FileStore.query = announced
 fleetmeter.main()
 """
 """`fleetmeter`, saying when it asks, so that the interrupt comes while DuckDB is at work."""

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.errors import PermanentError
-from collector.store import FileStore
+from collector.file_store import FileStore
 
 START = datetime(2026, 3, 1)
 LATER = datetime(2026, 3, 9)

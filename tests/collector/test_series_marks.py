@@ -7,8 +7,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from collector.file_store import FileStore
 from collector.points.marks import Marks
-from collector.store import FileStore
 
 START = datetime(2026, 11, 21)
 pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 6)), max_size=12)

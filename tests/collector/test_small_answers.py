@@ -9,9 +9,9 @@ import pytest
 
 from analytics.statements import FOLDER
 from collector.errors import PermanentError
+from collector.file_store import FileStore
 from collector.small_answers import SMALL_ROWS, small_form, tree_of
 from collector.sql_door import SqlDoor
-from collector.store import FileStore
 
 SAID_ALIKE = [
     "SELECT 1",

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from collector.errors import PermanentError, RetryableError
+from collector.file_store import FileStore
 from collector.sql_door import REFUSED_FUNCTIONS, Asker, SqlDoor
-from collector.store import FileStore
 
 ANSWERED = [
     "SELECT 1",

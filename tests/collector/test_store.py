@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from collector.errors import PermanentError, RetryableError
+from collector.file_store import FileStore
 from collector.spool_records import Position
-from collector.store import FileStore
 from collector.table_contracts import schema_files, table_contracts
 
 AT = datetime(2026, 1, 1)
@@ -105,7 +105,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path):
 
 def test_a_file_that_another_process_holds_says_how_to_ask_it(tmp_path):
     store = FileStore(tmp_path / "f.duckdb")
-    code = "import sys; from collector.store import FileStore; FileStore(sys.argv[1], read_only=True)"
+    code = "import sys; from collector.file_store import FileStore; FileStore(sys.argv[1], read_only=True)"
     done = subprocess.run([sys.executable, "-c", code, store.path], capture_output=True, text=True)
     store.close()
     assert "held by another process" in done.stderr

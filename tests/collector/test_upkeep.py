@@ -7,9 +7,9 @@ import pytest
 from collector.bodies import decode_record_body
 from collector.clocks import ReceiptClock
 from collector.config import CollectorConfig
+from collector.file_store import FileStore
 from collector.self_metrics import SelfMetrics
 from collector.spool_records import Record
-from collector.store import FileStore
 from collector.testing import span_message, traces_body
 from collector.upkeep import Upkeep
 from tests.collector.test_archive import DAYS, PER_DAY, START, points, requests

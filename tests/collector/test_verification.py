@@ -5,8 +5,8 @@ from datetime import datetime
 import duckdb
 import pytest
 
+from collector.file_store import FileStore
 from collector.spool_records import MAGIC, Position, Record, encode_record
-from collector.store import FileStore
 from collector.verification import verify
 from tests.collector.test_archive import points, requests
 
@@ -124,7 +124,7 @@ def test_a_folder_that_a_collector_holds_is_exit_code_3(folder, cli):
     import sys
 
     code = (
-        "import sys, time; from collector.store import FileStore; "
+        "import sys, time; from collector.file_store import FileStore; "
         "store = FileStore(sys.argv[1]); print('held', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", code, str(folder / "fleetmeter.duckdb")]

@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from collector.store import migrate
+from collector.migrations import migrate
 from engine_exporter import alias_tables, semconv
 
 ROOT = Path(__file__).resolve().parents[2]

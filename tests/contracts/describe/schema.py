@@ -4,7 +4,7 @@ import re
 
 import duckdb
 
-from collector.store import migrate
+from collector.migrations import migrate
 from collector.table_contracts import table_contracts
 from tests.contracts.describe import markdown
 
