@@ -89,11 +89,13 @@ def band_counts(
     torn = [hour_at for hour_at, hour in arrived.items() if place_of(hour, edges) < 0]
     counts = whole_counts(asked, whole)
     bands: Bands = {}
+    begins = [now - timedelta(days=slo.window_days) for slo in definitions]
     for hour_at, of_targets in counts.items():
         ended_at = whole[hour_at].first_event_at
-        for (number, model), count in of_targets.items():
-            if ended_at >= now - timedelta(days=definitions[number].window_days):
-                add(bands, (number, model), band_of(now, ended_at), count)
+        band = band_of(now, ended_at)
+        for target, count in of_targets.items():
+            if ended_at >= begins[target[0]]:
+                add(bands, target, band, count)
     for target, hour_at, band, count in asked.counted(torn, now, [slo.window_days * 86400 for slo in definitions]):
         if hour_at in arrived and hour_at not in whole:
             add(bands, target, band, count)
@@ -119,8 +121,11 @@ def band_of(now: datetime, ended_at: datetime) -> int:
 
 def add(bands: Bands, target: Target, band: int, count: tuple[int, int]) -> None:
     """Add (bad, events) to one band."""
-    of_target = bands.setdefault(target, [(0, 0)] * BANDS_COUNT)
-    of_target[band] = (of_target[band][0] + count[0], of_target[band][1] + count[1])
+    of_target = bands.get(target)
+    if of_target is None:
+        of_target = bands[target] = [(0, 0)] * BANDS_COUNT
+    bad, events = of_target[band]
+    of_target[band] = (bad + count[0], events + count[1])
 
 
 @dataclass(frozen=True, slots=True)
