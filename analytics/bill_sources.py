@@ -11,7 +11,8 @@ from datetime import datetime, time
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from analytics.bill import Bill, InvoiceLine, Rate, ReplicaInterval, bill_of, clipped, disjoint, joined
+from analytics.bill import Bill, InvoiceLine, Rate, bill_of, joined
+from analytics.replica_intervals import ReplicaInterval, clipped, disjoint
 from analytics.statements import ask
 
 if TYPE_CHECKING:

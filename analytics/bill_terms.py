@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
 
-from analytics.bill import HOUR, Rate, by_rate, clipped, disjoint, hours_of, microseconds, spread, uncovered
+from analytics.bill import Rate, by_rate, spread, uncovered
 from analytics.bill_sources import BillSources
+from analytics.replica_intervals import HOUR, clipped, disjoint, hours_of, microseconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from datetime import date, datetime, timedelta
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from analytics.bill import Bill, InvoiceLine, Rate, ReplicaInterval
+from analytics.bill import Bill, InvoiceLine, Rate
 from analytics.bill_findings import doubled, skewed
 from analytics.bill_sources import BillSources, read_bill_sources
 from analytics.config import TokenWeights
@@ -25,6 +25,7 @@ from analytics.ledger import cost_report, midnight
 from analytics.ledger_chain import CLOSE_FIELDS, ENTRY_FIELDS, GENESIS, canonical_rows, chained, digest, follow
 from analytics.ledger_differences import differences
 from analytics.ledger_news import bill_days
+from analytics.replica_intervals import ReplicaInterval
 from analytics.statements import ask
 
 if TYPE_CHECKING:

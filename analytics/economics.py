@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from analytics.bill import MICROSECOND
 from analytics.bill_sources import read_inventory
 from analytics.ledger import midnight
+from analytics.replica_intervals import MICROSECOND
 from analytics.statements import ask
 
 if TYPE_CHECKING:

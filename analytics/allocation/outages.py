@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from analytics.statements import ask
 
 if TYPE_CHECKING:
-    from analytics.bill import ReplicaInterval
+    from analytics.replica_intervals import ReplicaInterval
     from collector.client import Client
 
 LONGEST_START = timedelta(minutes=30)

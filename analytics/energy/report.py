@@ -22,12 +22,13 @@ from datetime import date, datetime, timedelta
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from analytics.bill import BillHour, ReplicaInterval, hours_of
+from analytics.bill import BillHour
 from analytics.bill_sources import read_inventory as inventory_of
 from analytics.config import TokenWeights
 from analytics.energy.factors import EnergyFactors, Factor, chosen
 from analytics.errors import AnalyticsError
 from analytics.ledger import midnight, rules_of, split_bill
+from analytics.replica_intervals import ReplicaInterval, hours_of
 from analytics.statements import ask
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from analytics.bill import ReplicaInterval
 from analytics.focus_export.columns import columns
 from analytics.ledger import CostReport, midnight, units_to_usd
+from analytics.replica_intervals import ReplicaInterval
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,10 +7,10 @@ from datetime import date, datetime, timedelta
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from analytics.bill import EPOCH, HOUR, MICROSECOND, clipped, disjoint, hours_of
 from analytics.bill_sources import read_bill_sources
 from analytics.errors import AnalyticsError
 from analytics.ledger import midnight
+from analytics.replica_intervals import EPOCH, HOUR, MICROSECOND, clipped, disjoint, hours_of
 
 if TYPE_CHECKING:
     from collector.client import Client

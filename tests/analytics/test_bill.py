@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics.bill import InvoiceLine, Rate, ReplicaInterval, bill_of
+from analytics.bill import InvoiceLine, Rate, bill_of
 from analytics.bill_sources import BillSources, bill_of_days
 from analytics.errors import CurrencyError
+from analytics.replica_intervals import ReplicaInterval
 
 DAY = datetime(2026, 11, 1)
 HOUR = timedelta(hours=1)

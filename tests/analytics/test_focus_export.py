@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analytics.allocation.entries import entry_schema
-from analytics.bill import ReplicaInterval
 from analytics.focus_export.checking import absent, check, version_of
 from analytics.focus_export.columns import columns, holds
 from analytics.focus_export.rows import Chargeback, as_version, csv_text, focus_rows
 from analytics.focus_files import place_by_table, read_focus, read_table
 from analytics.ledger import CostReport, units_to_usd
+from analytics.replica_intervals import ReplicaInterval
 
 FIRST, LAST = date(2026, 11, 1), date(2026, 12, 1)
 ABOUT = Chargeback("Platform", "platform", FIRST, LAST)
