@@ -12,7 +12,6 @@ from engine_exporter.step_shares import Mark, StepShares
 HISTORY_STEPS = 32_768
 """Steps that are kept at least: ten minutes of 20 ms. About 5 MB at most, twice as many being kept before a cut."""
 _WIDTH = 11
-_PREFILL_EACH = Mark._fields.index("prefill_each")
 
 
 class Moment(NamedTuple):
@@ -34,7 +33,7 @@ class Moment(NamedTuple):
 class StepHistory:
     """Appended to once a step, asked once or twice a request."""
 
-    __slots__ = ("_dropped", "_limit", "_prefilled", "_rows", "_times")
+    __slots__ = ("_dropped", "_first_tokens", "_limit", "_rows", "_times")
 
     def __init__(self, limit: int = HISTORY_STEPS) -> None:
         """Start empty; `limit` steps are kept at least, twice as many at most."""
@@ -42,16 +41,16 @@ class StepHistory:
         self._times = array("d")
         self._rows = array("d")
         self._dropped = 0
-        self._prefilled = array("q")
-        """The steps that prefilled, by their number since the start: `_dropped` more than their index."""
+        self._first_tokens = array("q")
+        """The steps that made first tokens, by their number since the start: `_dropped` more than their index."""
 
     def __len__(self) -> int:
         return len(self._times)
 
-    def append(self, moment: Moment) -> None:
-        """Take in the moment after a step; times never fall."""
-        if self._times and moment.mark.prefill_each > self._rows[_PREFILL_EACH - _WIDTH]:
-            self._prefilled.append(self._dropped + len(self._times))
+    def append(self, moment: Moment, first_tokens: bool = False) -> None:
+        """Take in the moment after a step, and whether it made first tokens; times never fall."""
+        if first_tokens:
+            self._first_tokens.append(self._dropped + len(self._times))
         self._times.append(moment.at)
         self._rows.extend(moment.mark)
         self._rows.extend((moment.chunk_tokens, moment.chunk_seconds, 1.0 if moment.busy else 0.0, moment.position))
@@ -74,7 +73,7 @@ class StepHistory:
             del self._times[:cut]
             del self._rows[: cut * _WIDTH]
             self._dropped += cut
-            del self._prefilled[: bisect_right(self._prefilled, self._dropped)]
+            del self._first_tokens[: bisect_left(self._first_tokens, self._dropped)]
 
     def __getitem__(self, index: int) -> Moment:
         if index < 0:
@@ -91,22 +90,22 @@ class StepHistory:
             return after - 1
         return after
 
-    def prefilling_nearest(self, at: float, until: int) -> int:
-        """The index of the prefilling step that ended nearest to a first token; of any step where none is kept.
+    def first_token_nearest(self, at: float, until: int) -> int:
+        """The index of that step which made first tokens and ended nearest to a time; of any step where none is kept.
 
-        For several API processes, whose times are put together and are off by as much as an event loop is late: a
-        first token comes of a step that prefilled, and every process sees those of its own requests. One process knows
-        its steps, and where one shows no prefill its time is not known and is nobody's.
+        Times are off by as much as an event loop is late, which may be several steps: after idleness the engine's clock
+        is known no better, and several API processes put their readings together. Every process sees those steps that
+        made first tokens of its own requests.
 
         Args:
             at: when the first token came.
             until: the last step that can have made it.
         """
-        end = bisect_right(self._prefilled, self._dropped + until)
+        end = bisect_right(self._first_tokens, self._dropped + until)
         if end == 0 or at < self._times[0]:  # older than what is kept
             return self.nearest(at)
-        after = bisect_left(self._prefilled, at, 0, end, key=self._ended)
-        near = self._prefilled[max(after - 1, 0) : min(after + 1, end)]
+        after = bisect_left(self._first_tokens, at, 0, end, key=self._ended)
+        near = self._first_tokens[max(after - 1, 0) : min(after + 1, end)]
         return min(near, key=lambda step: abs(self._ended(step) - at)) - self._dropped
 
     def _ended(self, step: int) -> float:

@@ -31,6 +31,8 @@ def settle(
     cached: int,
     made: int,
     preemptions: int,
+    *,
+    finished: bool,
 ) -> StepShare | None:
     """What one sequence had of the steps; None where its steps are not kept.
 
@@ -44,12 +46,15 @@ def settle(
         cached: those of them that were found in the cache.
         made: tokens generated.
         preemptions: how often it was sent back to the queue.
+        finished: it did so in the last step of the history; else its last step is known by its time alone.
     """
-    at_first, at_last = history.nearest(first), history.nearest(last)
-    if limits.processes > 1:
-        at_first = history.prefilling_nearest(first, at_last - 1 if made > 1 else at_last)
+    at_last, newest = history.nearest(last), len(history) - 1
     if at_last <= 0:  # before the first step that was seen, or before those that are kept
         return None
+    at_first = history.first_token_nearest(first, (at_last - 1 if made > 1 else at_last) if finished else newest)
+    if not finished:  # its steps were told of later than they ended: the last one at most as late as the first
+        latest = history[history.nearest(last + history[at_first].at - first)].at
+        at_last = max(at_last, min(history.before(latest), at_first + made - 1))
     moment = history[at_first]
     steps = at_last - at_first
     decode = 0.0

@@ -127,7 +127,8 @@ class EngineSteps:
             # Requests are charged by the position that the step was: what they are told sums to what it took.
             position = own_span / completed if completed > 0.0 else 0.0
             self.history.append(
-                Moment(self._at, self.shares.mark(), self._chunk_tokens, self._chunk_seconds, busy, position)
+                Moment(self._at, self.shares.mark(), self._chunk_tokens, self._chunk_seconds, busy, position),
+                first_tokens=first > 0,
             )
         self._chunk_outstanding = self._chunk_outstanding + chunk if partial else 0.0
         self._own = decoding + first - len(finished)
@@ -192,6 +193,7 @@ class EngineSteps:
             int(getattr(stats, "num_cached_tokens", 0) or 0),
             int(getattr(stats, "num_generation_tokens", 0) or 0),
             int(getattr(stats, "num_preemptions", 0) or 0),
+            finished=True,
         )
 
     def share_of_gone(self, state: Any) -> StepShare | None:
@@ -215,6 +217,7 @@ class EngineSteps:
             int(getattr(state, "num_cached_tokens", 0) or 0),
             int(getattr(stats, "num_generation_tokens", 0) or 0),
             int(getattr(stats, "num_preemptions", 0) or 0),
+            finished=False,
         )
 
     def _partial(self, known: int, with_output: int, finished: int) -> int:

@@ -45,6 +45,8 @@ class Vllm:
 
     limits: EngineLimits
     front_end_seconds: float = 0.003
+    late_seconds: float = 0.0
+    """How much later than it comes the API process takes what it is told."""
     transport_seconds: float = 0.0004
     details: bool = False
     clock: float = 100.0
@@ -121,7 +123,8 @@ class Vllm:
 
     def tell(self, decoding, chunks):
         """Each process hears of its own; the first that has something to hear, of the scheduler."""
-        self.wall = self.clock + self.transport_seconds * self.noise.uniform(1, 3)
+        comes = self.clock + self.transport_seconds * self.noise.uniform(1, 3)
+        self.wall = max(self.wall + 1e-5, comes + self.late_seconds)
         before = {one: one.last for one in decoding}
         for one in decoding:
             one.last = self.clock
@@ -318,27 +321,48 @@ def test_a_step_costs_little_and_strange_statistics_do_no_harm():
     assert steps.totals.output_tokens == 0
 
 
-def test_a_first_token_comes_of_a_step_that_prefilled():
-    """Several API processes put their clocks' readings together: times are off by as much as an event loop is late."""
+def test_a_first_token_comes_of_a_step_that_made_one():
+    """An event loop that is late, or several of them, tell of a step later than it ended."""
     history = StepHistory(limit=64)
-    assert history.prefilling_nearest(1.0, -1) == -1
-    prefilling = (110, 113, 140)
+    assert history.first_token_nearest(1.0, -1) == -1
+    made_first = (110, 113, 140)
     for k in range(150):
-        mark = Mark(k, k, 0, 0, sum(k >= at for at in prefilling), 0, 0)
-        history.append(Moment(float(k), mark, 0.0, 0.0, True))
+        mark = Mark(k, k, 0, 0, sum(k >= at for at in made_first), 0, 0)
+        history.append(Moment(float(k), mark, 0.0, 0.0, True), first_tokens=k in made_first)
     assert len(history) < 150, "the oldest were forgotten"
-    found = [
-        history[history.prefilling_nearest(at, len(history) - 1)].at for at in (107.6, 111.4, 111.6, 126.0, 127.0, 149)
-    ]
+    times = (107.6, 111.4, 111.6, 126.0, 127.0, 149)
+    found = [history[history.first_token_nearest(at, len(history) - 1)].at for at in times]
     assert found == [110, 110, 113, 113, 140, 140]
     until = history.nearest(120.0)
-    assert history[history.prefilling_nearest(139.0, until)].at == 113, "its last token came before"
-    assert history[history.prefilling_nearest(105.0, history.nearest(105.0))].at == 105, "no step prefilled by then"
-    assert history.prefilling_nearest(0.0, until) == 0, "older than what is kept"
-    share = settle(history, EngineLimits(processes=2), 100.0, 105.0, 125.0, 8, 0, 5, 0)
-    assert share is not None and share.prefill_seconds == 1.0
-    alone = settle(history, EngineLimits(), 100.0, 105.0, 125.0, 8, 0, 5, 0)
-    assert alone is not None and alone.prefill_seconds == 0.0, "the time of its step is not known: nobody has it"
+    assert history[history.first_token_nearest(139.0, until)].at == 113, "its last token came before"
+    assert history[history.first_token_nearest(105.0, history.nearest(105.0))].at == 105, "no step made one by then"
+    assert history.first_token_nearest(0.0, until) == 0, "older than what is kept"
+    for processes in (1, 2):
+        share = settle(history, EngineLimits(processes=processes), 100.0, 105.0, 125.0, 8, 0, 5, 0, finished=False)
+        assert share is not None and share.prefill_seconds == 1.0
+
+
+@pytest.mark.parametrize(("made", "stays_late"), [(1, True), (2, True), (3, True), (3, False), (20, True), (20, False)])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_request_is_charged_its_own_steps_where_the_first_is_told_late(asynchronous, made, stays_late):
+    """After idleness a step's end is known by when it is told alone: here two steps later; so it seems longer, too."""
+    engine = Vllm(EngineLimits(2048, asynchronous=asynchronous))
+    before, gone = Request(40, 12), Request(30, 500)
+    engine.arrive(before)
+    while engine.step():
+        pass
+    engine.clock += 0.001
+    engine.arrive(gone)
+    engine.late_seconds = 0.04
+    engine.step()
+    engine.late_seconds = 0.04 if stays_late else 0.0
+    for _ in range(made - 1):
+        engine.step()
+    share = engine.steps.share_of_gone(engine.live(gone))
+    assert share.prefill_seconds > 0.0
+    assert (share.decode_seconds > 0.0) == (made > 1)
+    shares = [seconds for each in (before.share, share) for seconds in (each.prefill_seconds, each.decode_seconds)]
+    assert sum(shares) == pytest.approx(engine.steps.totals.busy_seconds, rel=0.01)
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
