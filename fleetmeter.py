@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import signal
 import sys
 from importlib import metadata
 from typing import Any
@@ -103,7 +104,10 @@ def cli(ctx: click.Context) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command. Exit codes: 0 ok, 1 a finding, 2 usage or configuration, 3 unreachable, 130 interrupted."""
-    sys.exit(run(cli, arguments))
+    code = run(cli, arguments)
+    if code == 130:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C while it ends would print a traceback
+    sys.exit(code)
 
 
 def run(command: click.Command, arguments: list[str] | None = None, **context: Any) -> int:

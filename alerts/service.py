@@ -91,7 +91,8 @@ class Service:
 
     def attempts(self) -> dict[tuple[str, str], int]:
         """Count attempts to deliver by (receiver, answer)."""
-        return {(each.receiver, answer): count for each in self.carriers() for answer, count in each.attempts.items()}
+        now = {each.receiver: dict(each.attempts) for each in self.carriers()}  # copies: couriers add while we count
+        return {(receiver, answer): count for receiver, answers in now.items() for answer, count in answers.items()}
 
     def close(self) -> None:
         """Close the connections to all receivers."""

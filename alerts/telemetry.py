@@ -66,7 +66,7 @@ class Exposition:
         errors = CounterMetricFamily(
             "fleetmeter_alerts_evaluation_errors", "Evaluations of a rule that failed.", labels=["rule"]
         )
-        for rule, count in sorted(self._tally.errors.items()):
+        for rule, count in sorted(dict(self._tally.errors).items()):
             errors.add_metric([rule], count)
         yield errors
         healths = GaugeMetricFamily(

@@ -18,11 +18,12 @@ from typing import Any
 
 import httpx
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 
 from collector.client import HttpClient
 
 START_SECONDS = 60.0
+ANSWER_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -69,10 +70,17 @@ class CollectorProcess:
     def wait_ready(self, *, seconds: float = 180.0) -> None:
         """Wait until it is ready and the spool of the last run is landed."""
         deadline = time.monotonic() + seconds
-        while httpx.get(f"{self.api}/readyz").status_code != 200 or self.metric("fleetmeter_replaying ") != 0:
+        while not self._is_ready():
             if time.monotonic() > deadline:
                 raise AssertionError("the collector does not get ready:\n" + "".join(self.lines[-20:]))
             time.sleep(0.02)
+
+    def _is_ready(self) -> bool:
+        try:
+            answer = httpx.get(f"{self.api}/readyz", timeout=ANSWER_SECONDS)
+            return answer.status_code == 200 and self.metric("fleetmeter_replaying ") == 0
+        except httpx.TransportError:
+            return False
 
     def value(self, sql: str) -> Any:
         """Return the first value of a query's first row."""
@@ -81,7 +89,7 @@ class CollectorProcess:
 
     def metric(self, line_start: str) -> float:
         """Return a value of the collector's own /metrics by the start of its line; 0 where there is no such line."""
-        for line in httpx.get(f"{self.api}/metrics").text.splitlines():
+        for line in httpx.get(f"{self.api}/metrics", timeout=ANSWER_SECONDS).text.splitlines():
             if line.startswith(line_start):
                 return float(line.rsplit(" ", 1)[1])
         return 0.0
@@ -150,6 +158,8 @@ def any_value(value: Any) -> AnyValue:
         return AnyValue(bytes_value=value)
     if isinstance(value, list):
         return AnyValue(array_value=ArrayValue(values=[any_value(item) for item in value]))
+    if isinstance(value, dict):
+        return AnyValue(kvlist_value=KeyValueList(values=key_values(value)))
     return AnyValue(string_value=value)
 
 

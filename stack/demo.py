@@ -26,7 +26,7 @@ from stack.demo_input import Door, LiveFleet, land_past, replay_recording, utc_n
 from stack.demo_plan import DemoConfig, parts, prepare
 from stack.demo_summary import summarise
 from stack.errors import StackError
-from stack.interrupts import exit_code, interruptible
+from stack.interrupts import exit_code, ignore_interrupts, interruptible
 from stack.ports import require_free
 from stack.supervisor import Supervisor
 
@@ -78,6 +78,7 @@ class Demo:
                 self.tell("ending …")
                 return exit_code(interruption)
             finally:
+                ignore_interrupts()
                 self.supervisor.stop()
 
     def open(self) -> Door:

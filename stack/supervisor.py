@@ -21,9 +21,12 @@ from urllib.request import urlopen
 
 from collector.client_tls import client_context
 from stack.errors import ConfigurationError, StackError
+from stack.interrupts import postponed_interrupts
 
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 STOP_SECONDS = 15.0
+STEADY_SECONDS = 60.0
+"""A part that has lived so long works: its next death is the first in a row. Unit: s."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +62,15 @@ class Supervisor:
         """Where visible parts print; None is stdout."""
         self.stopping = False
         self._running: dict[str, tuple[Part, subprocess.Popen[bytes]]] = {}
+        self._started_at: dict[str, float] = {}
         self._deaths: dict[str, int] = {}
         self._restart_at: dict[str, float] = {}
 
     def start(self, part: Part) -> None:
         """Start a part; what it prints goes to `<log folder>/<name>.log` unless it is visible."""
         self.log_folder.mkdir(parents=True, exist_ok=True)
-        with self.log_path(part).open("ab") as log:
+        # Interrupted in between, nobody would end what has just been started.
+        with self.log_path(part).open("ab") as log, postponed_interrupts():
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "fleetmeter", *part.arguments],
                 stdin=subprocess.DEVNULL,
@@ -74,7 +79,8 @@ class Supervisor:
                 env=self.environment,
                 start_new_session=True,
             )
-        self._running[part.name] = (part, process)
+            self._running[part.name] = (part, process)
+            self._started_at[part.name] = self.clock()
 
     def log_path(self, part: Part) -> Path:
         """Where the part's log lies."""
@@ -113,6 +119,8 @@ class Supervisor:
                 raise self.death(part, code)
             now = self.clock()
             if part.name not in self._restart_at:
+                if now - self._started_at[part.name] >= STEADY_SECONDS:
+                    self._deaths[part.name] = 0
                 deaths = self._deaths[part.name] = self._deaths.get(part.name, 0) + 1
                 pause = BACKOFF_SECONDS[min(deaths, len(BACKOFF_SECONDS)) - 1]
                 self._restart_at[part.name] = now + pause

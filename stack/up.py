@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stack.errors import ConfigurationError
-from stack.interrupts import exit_code, interruptible
+from stack.interrupts import exit_code, ignore_interrupts, interruptible
 from stack.ports import is_taken
 from stack.supervisor import Part, Supervisor
 
@@ -58,6 +58,7 @@ def run_stack(settings: Settings, tell: Callable[[str], None]) -> int:
             tell("ending …")
             return exit_code(interruption)
         finally:
+            ignore_interrupts()
             supervisor.stop()
 
 

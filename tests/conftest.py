@@ -10,6 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Properties say what must hold, not how fast: a busy machine makes no example a failure.
+settings.register_profile("fleetmeter", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fleetmeter")
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = Path("/usr/bin/chromium")

@@ -1,5 +1,6 @@
 """A real Alertmanager takes our alerts and brings them to a webhook: firing once, resolved once."""
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -83,25 +84,37 @@ def alertmanager(tmp_path, listener):
     }
     (tmp_path / "am.yml").write_text(yaml.safe_dump(config))
     binary = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+    command = [binary, f"--config.file={tmp_path}/am.yml", f"--storage.path={tmp_path}/am"]
+    process, url = started(command)
+    try:
+        if not answers(process, url):  # its port was taken in between
+            process, url = started(command)
+            assert answers(process, url), "Alertmanager ended"
+        yield url
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def started(command):
+    """Start an Alertmanager on a port of its own; return it and its address."""
     with socket_port() as port:
         pass
-    process = subprocess.Popen(
-        [binary, f"--config.file={tmp_path}/am.yml", f"--storage.path={tmp_path}/am", "--cluster.listen-address=",
-         f"--web.listen-address=127.0.0.1:{port}"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
+    own = ["--cluster.listen-address=", f"--web.listen-address=127.0.0.1:{port}"]
+    process = subprocess.Popen([*command, *own], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return process, f"http://127.0.0.1:{port}"
+
+
+def answers(process, url):
+    """Wait until it is ready; False where it has ended."""
 
     def ready():
-        try:
-            return httpx.get(f"{url}/-/ready").status_code == 200
-        except httpx.HTTPError:
-            return False
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{url}/-/ready", timeout=60).status_code == 200
+        return False
 
-    eventually(ready)
-    yield url
-    process.terminate()
-    process.wait(20)
+    eventually(lambda: process.poll() is not None or ready(), within=60)
+    return process.poll() is None
 
 
 class socket_port:

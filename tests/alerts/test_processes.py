@@ -1,5 +1,6 @@
 """The evaluator as a process of its own: killed at any moment, beside a receiver that fails, without a collector."""
 
+import contextlib
 import json
 import os
 import random
@@ -12,13 +13,14 @@ import threading
 import time
 from collections import defaultdict
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 
 import httpx
 import pytest
 import yaml
 
-from alerts.clock import utc_now
+from alerts.clock import iso, utc_now
 from alerts.webhook_receiver import Fault, WebhookReceiver
 from collector.client import HttpClient
 from collector.testing import CollectorProcess
@@ -102,8 +104,8 @@ class Running:
 
     def end(self, number=signal.SIGTERM):
         self.process.send_signal(number)
-        code = self.process.wait(20)
-        self._drain.join(5)
+        code = self.process.wait(60)
+        self._drain.join(30)
         self.process.stderr.close()
         return code
 
@@ -122,13 +124,15 @@ def running(configured):
             each.end(signal.SIGKILL)
 
 
-def eventually(condition, *, within=30.0):
+def eventually(condition, *, within=60.0):
     """Poll until a condition holds; fail with the last answer where it never does."""
     deadline = time.monotonic() + within
-    while not (found := condition()):
+    while True:
+        with contextlib.suppress(httpx.TransportError):
+            if found := condition():
+                return found
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.1)
-    return found
 
 
 def waiting(fleet, replica, count):
@@ -148,7 +152,9 @@ def test_killed_again_and_again_beside_a_failing_receiver_it_loses_nothing(
     for replica in replicas:
         waiting(fleet, replica, 0)
     for _ in range(5):
+        began = iso(utc_now())
         process = running()
+        eventually(partial(evaluated_since, process, began))
         for _ in range(3):
             for replica in draw.sample(replicas, 2):
                 waiting(fleet, replica, 0)
@@ -177,13 +183,22 @@ def test_killed_again_and_again_beside_a_failing_receiver_it_loses_nothing(
     assert all(len(different) == 1 for different in bodies.values()), "a retry said something else under the same id"
 
 
+def evaluated_since(process, began):
+    at = httpx.get(f"{process.url}/healthz", timeout=60).json()["last_tick_at"]
+    return at is not None and at > began
+
+
 def states(process):
-    alerts = httpx.get(f"{process.url}/api/v1/alerts").json()["alerts"]
+    alerts = httpx.get(f"{process.url}/api/v1/alerts", timeout=60).json()["alerts"]
     return [alert["state"] for alert in alerts if alert["rule_uid"] == "queue"]
 
 
 def pending(process):
-    return [row for row in httpx.get(f"{process.url}/api/v1/deliveries").json()["receivers"] if row["pending_count"]]
+    return [
+        row
+        for row in httpx.get(f"{process.url}/api/v1/deliveries", timeout=60).json()["receivers"]
+        if row["pending_count"]
+    ]
 
 
 def happened(state):
@@ -210,15 +225,15 @@ def test_without_a_collector_it_says_so_stays_alive_and_freezes(fleet, collector
     collector.stop()
     frozen = eventually(lambda: [a for a in alerts(process) if a["rule_uid"] == "queue" and a["health"] == "error"])
     assert frozen[0]["state"] == "firing"
-    eventually(lambda: "fleetmeter_alerts_collector_up 0.0" in httpx.get(f"{process.url}/metrics").text)
-    metrics = httpx.get(f"{process.url}/metrics").text
+    eventually(lambda: "fleetmeter_alerts_collector_up 0.0" in httpx.get(f"{process.url}/metrics", timeout=60).text)
+    metrics = httpx.get(f"{process.url}/metrics", timeout=60).text
     assert re.search(r'fleetmeter_alerts_evaluation_errors_total\{rule="queue"\} [1-9]', metrics)
-    assert httpx.get(f"{process.url}/healthz").json()["collector_up"] is False
+    assert httpx.get(f"{process.url}/healthz", timeout=60).json()["collector_up"] is False
     assert process.end(signal.SIGINT) == 130
 
 
 def alerts(process):
-    return httpx.get(f"{process.url}/api/v1/alerts").json()["alerts"]
+    return httpx.get(f"{process.url}/api/v1/alerts", timeout=60).json()["alerts"]
 
 
 def queue(process):
@@ -243,14 +258,14 @@ def test_the_api_tells_alerts_history_deliveries_metrics_and_runbooks(fleet, col
     assert alert["summary"] == "r1 has 50 waiting"
     told = eventually(lambda: [each for each in queue(process)["deliveries"] if each["status"] == "delivered"])
     assert told[0]["receiver"] == "hook"
-    history = httpx.get(alert["links"]["history"]).json()
+    history = httpx.get(alert["links"]["history"], timeout=60).json()
     assert [each["after"] for each in history["transitions"]] == ["firing", "pending"]
-    assert httpx.get(alert["links"]["runbook"]).text.startswith("# The engine is full")
-    assert httpx.get(f"{process.url}/healthz").status_code == 200
-    metrics = httpx.get(f"{process.url}/metrics").text
+    assert httpx.get(alert["links"]["runbook"], timeout=60).text.startswith("# The engine is full")
+    assert httpx.get(f"{process.url}/healthz", timeout=60).status_code == 200
+    metrics = httpx.get(f"{process.url}/metrics", timeout=60).text
     assert 'fleetmeter_alerts_alerts{severity="page",state="firing"} 1.0' in metrics
     for path, status in (("/nowhere", 404), ("/api/v1/alerts/nobody/history", 404), ("/runbooks/none", 404)):
-        answer = httpx.get(f"{process.url}{path}")
+        answer = httpx.get(f"{process.url}{path}", timeout=60)
         assert (answer.status_code, "error" in answer.json()) == (status, True)
     listed = subprocess.run(
         fleetmeter("alert", "list", "--url", process.url), capture_output=True, text=True, check=True, timeout=60

@@ -6,12 +6,8 @@ from itertools import count
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, settings
 
 from collector.client import FileClient
-
-settings.register_profile("fleetmeter", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("fleetmeter")
 
 NOON = datetime(2026, 11, 10, 12)
 DAY = timedelta(days=1)

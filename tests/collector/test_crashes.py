@@ -80,7 +80,7 @@ def test_killed_again_and_again_under_load_nothing_acknowledged_is_lost_and_noth
 def test_killed_before_landing_the_spool_brings_the_rows_back(data_dir):
     collector = CollectorProcess(data_dir, environment={"FLEETMETER__COLLECTOR__LANDING_LINGER_SECONDS": "600"}).start()
     body = traces_body(span_message(1), span_message(2, trace_id=b"bad"))
-    assert httpx.post(collector.otlp_http + "/v1/traces", content=body, headers=PROTOBUF).status_code == 200
+    assert httpx.post(collector.otlp_http + "/v1/traces", content=body, headers=PROTOBUF, timeout=60).status_code == 200
     assert collector.value("SELECT count(*) FROM spans") == 0
     collector.kill()
     for _ in range(2):
@@ -96,7 +96,7 @@ def test_a_large_plain_body_is_spooled_compressed_and_comes_back(data_dir):
     page = "".join(f'vllm:num_requests_running{{engine="{number}"}} {number}\n' for number in range(lines))
     query = {"target": "chat-0", "observed_at": "2026-11-01T00:00:00Z"}
     with running_collector(data_dir, FLEETMETER__COLLECTOR__LANDING_LINGER_SECONDS="60") as collector:
-        httpx.post(collector.api + "/api/v1/scrapes", params=query, content=page).raise_for_status()
+        httpx.post(collector.api + "/api/v1/scrapes", params=query, content=page, timeout=60).raise_for_status()
         collector.kill()
     (segment,) = (data_dir / "spool").glob("*.spool")
     assert segment.stat().st_size < len(page) / 3
@@ -108,7 +108,7 @@ def test_a_torn_tail_is_cut_and_the_rest_lands(data_dir):
     collector = CollectorProcess(data_dir, environment={"FLEETMETER__COLLECTOR__LANDING_LINGER_SECONDS": "600"}).start()
     for number in (1, 2):
         body = traces_body(span_message(number))
-        httpx.post(collector.otlp_http + "/v1/traces", content=body, headers=PROTOBUF)
+        httpx.post(collector.otlp_http + "/v1/traces", content=body, headers=PROTOBUF, timeout=60)
     collector.kill()
     (segment,) = (data_dir / "spool").glob("*.spool")
     segment.write_bytes(segment.read_bytes()[:-1])
@@ -122,7 +122,7 @@ def test_a_record_that_only_the_database_refuses_goes_to_the_dead_letters_and_st
     collector = CollectorProcess(data_dir, environment={"FLEETMETER__COLLECTOR__LANDING_LINGER_SECONDS": "600"}).start()
     for number in (1, 2, 3):
         body = traces_body(span_message(number))
-        httpx.post(collector.otlp_http + "/v1/traces", content=body, headers=PROTOBUF)
+        httpx.post(collector.otlp_http + "/v1/traces", content=body, headers=PROTOBUF, timeout=60)
     collector.kill()
     spoil_second_record(data_dir)
     with running_collector(data_dir) as collector:

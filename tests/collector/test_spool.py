@@ -50,7 +50,7 @@ def spool_in(folder, *, landed=START, limit_bytes=10**9, hand_on=lambda records:
 def filled(folder, records, **more) -> list[Position]:
     spool = spool_in(folder, **more)
     spool.start()
-    ends = [spool.append(one).result(10) for one in records]
+    ends = [spool.append(one).result(60) for one in records]
     spool.close()
     return ends
 
@@ -124,7 +124,7 @@ def test_a_torn_tail_is_cut_off_the_file_and_later_records_land_in_a_new_segment
     assert [one.record for one in spool.replay()] == [record(1), record(2)]
     assert segment.stat().st_size == ends[-1].offset_bytes
     spool.start()
-    assert spool.append(record(4)).result(10).segment == ends[-1].segment + 1
+    assert spool.append(record(4)).result(60).segment == ends[-1].segment + 1
     spool.close()
     assert [one.record for one in spool_in(tmp_path).replay()] == [record(1), record(2), record(4)]
 
@@ -177,13 +177,13 @@ def test_a_slow_disk_delays_answers_and_a_full_queue_behind_it_is_refused(tmp_pa
     spool = spool_in(tmp_path, limit_bytes=2000, sync=slow)
     spool.start()
     waiting = [spool.append(record(1, size=900))]
-    assert syncing.wait(10)
+    assert syncing.wait(60)
     waiting.append(spool.append(record(2, size=900)))
     with pytest.raises(RetryableError, match="spool_limit_bytes"):
         spool.append(record(3, size=900))
     assert not any(one.done() for one in waiting)
     moving.set()
-    assert [one.result(10).segment for one in waiting] == [1, 1]
+    assert [one.result(60).segment for one in waiting] == [1, 1]
     spool.close()
     assert [one.record for one in spool_in(tmp_path).replay()] == [record(1, size=900), record(2, size=900)]
 
@@ -202,8 +202,8 @@ def test_a_sync_that_fails_is_no_acknowledgement_and_the_next_record_has_a_segme
     spool = spool_in(tmp_path, sync=failing)
     spool.start()
     with pytest.raises(RetryableError, match="the disk fails"):
-        spool.append(record(1)).result(10)
-    assert spool.append(record(2)).result(10).segment == 2
+        spool.append(record(1)).result(60)
+    assert spool.append(record(2)).result(60).segment == 2
     spool.close()
     assert [one.record for one in spool_in(tmp_path).replay()] == [record(2)]
 
@@ -212,7 +212,7 @@ def test_records_are_handed_on_in_order_once_they_are_durable(tmp_path):
     handed = []
     spool = spool_in(tmp_path, hand_on=handed.extend)
     spool.start()
-    threads = [threading.Thread(target=lambda n=n: spool.append(record(n)).result(10)) for n in range(50)]
+    threads = [threading.Thread(target=lambda n=n: spool.append(record(n)).result(60)) for n in range(50)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -260,11 +260,11 @@ def test_a_record_that_cannot_be_read_just_now_is_not_lost(tmp_path):
 def test_a_full_spool_refuses_until_something_has_landed(tmp_path):
     spool = spool_in(tmp_path, limit_bytes=1000, segment_bytes=100)
     spool.start()
-    end = spool.append(record(1, size=900)).result(10)
+    end = spool.append(record(1, size=900)).result(60)
     with pytest.raises(RetryableError, match="spool_limit_bytes"):
         spool.append(record(2, size=200))
     spool.landed(end)
-    spool.append(record(2, size=200)).result(10)
+    spool.append(record(2, size=200)).result(60)
     spool.close()
 
 
@@ -277,7 +277,7 @@ def test_a_full_disk_refuses(tmp_path):
 def test_landed_segments_are_deleted(tmp_path):
     spool = spool_in(tmp_path, segment_bytes=50)
     spool.start()
-    ends = [spool.append(record(n, size=100)).result(10) for n in range(4)]
+    ends = [spool.append(record(n, size=100)).result(60) for n in range(4)]
     assert len(list(tmp_path.glob("*.spool"))) == 4
     spool.landed(ends[2])
     assert [int(path.stem.split("-")[1]) for path in sorted(tmp_path.glob("*.spool"))] == [
@@ -305,15 +305,15 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 spool = Spool(Path(sys.argv[1]), landed=Position(0, 0), limit_bytes=10**9, hand_on=lambda records: None)
 spool.start()
 body = bytes(1000)
-spool.append(Record("traces", "identity", 1, {}, body)).result(10)
+spool.append(Record("traces", "identity", 1, {}, body)).result(60)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1500, resource.RLIM_INFINITY))
 try:
-    spool.append(Record("traces", "identity", 2, {}, body)).result(10)
+    spool.append(Record("traces", "identity", 2, {}, body)).result(60)
     print("acknowledged")
 except RetryableError as error:
     print("refused", error)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-spool.append(Record("traces", "identity", 3, {}, body)).result(10)
+spool.append(Record("traces", "identity", 3, {}, body)).result(60)
 spool.close()
 """
 
@@ -336,14 +336,14 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 folder, hand_on = Path(sys.argv[1]), lambda records: None
 spool = Spool(folder, landed=Position(0, 0), limit_bytes=10**9, hand_on=hand_on, segment_bytes=100)
 spool.start()
-spool.append(Record("traces", "identity", 1, {}, bytes(1000))).result(10)
+spool.append(Record("traces", "identity", 1, {}, bytes(1000))).result(60)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))
 try:
-    spool.append(Record("traces", "identity", 2, {}, bytes(1000))).result(10)
+    spool.append(Record("traces", "identity", 2, {}, bytes(1000))).result(60)
 except RetryableError as error:
     print("refused", error)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-spool.append(Record("traces", "identity", 3, {}, bytes(1000))).result(10)
+spool.append(Record("traces", "identity", 3, {}, bytes(1000))).result(60)
 spool.close()
 """
 
@@ -362,8 +362,8 @@ def test_a_sender_that_goes_away_before_the_answer_stops_nobody_else(tmp_path):
     waiting = [spool.append(record(number)) for number in range(3)]
     assert not waiting[1].cancel()
     spool.start()
-    assert [one.result(10).segment for one in waiting] == [1, 1, 1]
-    assert spool.append(record(3)).result(10).segment == 1
+    assert [one.result(60).segment for one in waiting] == [1, 1, 1]
+    assert spool.append(record(3)).result(60).segment == 1
     spool.close()
     assert [one.record.received_us for one in handed] == [0, 1, 2, 3]
 
@@ -381,6 +381,6 @@ def test_a_spool_that_breaks_off_says_so_rather_than_fall_silent(tmp_path):
     spool = spool_in(tmp_path, hand_on=broken, on_failure=told)
     spool.start()
     answer = spool.append(record(1))
-    assert failed.wait(10)
+    assert failed.wait(60)
     assert failures == ["ZeroDivisionError('a defect downstream')"]
     assert not answer.done()

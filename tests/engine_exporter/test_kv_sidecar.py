@@ -53,7 +53,7 @@ def test_the_sidecar_sends_what_the_events_add_up_to():
     event = {"type": "BlockStored", "block_hashes": [b"a"], "token_ids": [1], "block_size": 32, "session_id": "search"}
     try:
         publisher.connect(kv.addresses[0])
-        deadline, sequence = time.monotonic() + 10, 0
+        deadline, sequence = time.monotonic() + 60, 0
         while not kv.events.heard and time.monotonic() < deadline:
             batch = msgspec.msgpack.encode([time.time(), [event], 0])
             publisher.send_multipart([b"", sequence.to_bytes(8, "big"), batch])

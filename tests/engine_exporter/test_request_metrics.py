@@ -211,7 +211,7 @@ def test_a_thread_pushes_them_and_once_more_at_the_end(door):
     bench = after("red", otlp_endpoint=url, push_metrics=True)
     push = MetricsPush(bench.exporter, collectors_of(bench.exporter), otlp_exporter(bench.exporter))
     thread = MetricsThread([(3600.0, push.push)])
-    thread.stop()
+    thread.stop(30)
     assert [path for path, _ in got] == ["/v1/metrics"] and thread.failures_count == 0
 
 
@@ -224,6 +224,6 @@ def test_metrics_that_cannot_be_made_end_no_thread():
 
     thread = MetricsThread([(0.001, broken)])
     for _ in range(3):
-        assert runs.acquire(timeout=5)
-    thread.stop()
+        assert runs.acquire(timeout=60)
+    thread.stop(30)
     assert thread.failures_count >= 3

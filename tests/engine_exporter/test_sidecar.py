@@ -180,7 +180,7 @@ def test_one_bad_target_takes_no_other_down(sidecar):
         return "garbage {" if "garbage" in url else PAGE
 
     targets = tuple(f"http://{name}:8000/metrics" for name in ("hangs", "down", "good", "garbage", "fine"))
-    made, sent = sidecar(fetch, targets=targets, config={"scrape_timeout_seconds": 0.05})
+    made, sent = sidecar(fetch, targets=targets, config={"scrape_timeout_seconds": 2})
     try:
         for _ in range(2):
             done = made.round()
@@ -366,7 +366,7 @@ def test_many_slow_targets_keep_no_place_from_a_good_one(sidecar):
     made, _ = sidecar(
         lambda url, _: hangs.wait(30) if "slow" in url else PAGE,
         targets=(*slow, "http://good:8000/metrics"),
-        config={"scrape_timeout_seconds": 0.05},
+        config={"scrape_timeout_seconds": 2},
     )
     try:
         assert set(made.round().failed_targets) == set(slow)

@@ -96,22 +96,36 @@ def test_spans_points_and_logs_of_the_javascript_sdk_arrive_whole(
 @contextlib.contextmanager
 def running_rotel(binary, collector, protocol):
     """Run rotel before the collector; yield the address of its OTLP/HTTP door."""
+    process, port = started(binary, collector, protocol)
+    try:
+        if not answers(process, port):  # one of its ports was taken in between
+            process, port = started(binary, collector, protocol)
+            assert answers(process, port), "rotel ended"
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def started(binary, collector, protocol):
+    """Start rotel on ports of its own; return it and its OTLP/HTTP port."""
     http, grpc = free_port(), free_port()
     target = f"http://{collector.otlp_grpc}" if protocol == "grpc" else collector.otlp_http
     command = [
         binary, "start", "--otlp-http-endpoint", f"127.0.0.1:{http}", "--otlp-grpc-endpoint", f"127.0.0.1:{grpc}",
         "--exporter", "otlp", "--otlp-exporter-endpoint", target, "--otlp-exporter-protocol", protocol,
     ]  # fmt: skip
-    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + SECONDS
-        while not listens(http):
-            assert process.poll() is None and time.monotonic() < deadline, "rotel does not listen"
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{http}"
-    finally:
-        process.terminate()
-        process.wait(30)
+    words = [str(word) for word in command]
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL), http
+
+
+def answers(process, port):
+    """Wait until it listens; False where it has ended."""
+    deadline = time.monotonic() + SECONDS
+    while process.poll() is None and not listens(port):
+        assert time.monotonic() < deadline, "rotel does not listen"
+        time.sleep(0.05)
+    return process.poll() is None
 
 
 def free_port():

@@ -29,6 +29,19 @@ def free_port():
 @contextlib.contextmanager
 def prometheus(folder, config):
     """Run Prometheus with a configuration; yield its address."""
+    process, address = started(folder, config)
+    try:
+        if not answers(process, address):  # its port was taken in between
+            process, address = started(folder, config)
+            assert answers(process, address), (folder / "log").read_text()
+        yield address
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def started(folder, config):
+    """Start Prometheus on a port of its own; return it and its address."""
     address = f"127.0.0.1:{free_port()}"
     file = folder / "prometheus.yml"
     file.write_text(json.dumps(config).replace("SELF", address))
@@ -37,13 +50,13 @@ def prometheus(folder, config):
         f"--web.listen-address={address}", "--enable-feature=exemplar-storage,native-histograms",
     ]  # fmt: skip
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        until(lambda: httpx.get(f"http://{address}/-/ready").status_code == 200)
-        yield f"http://{address}"
-    finally:
-        process.terminate()
-        process.wait(30)
+        return subprocess.Popen(command, stdout=log, stderr=log), f"http://{address}"
+
+
+def answers(process, address):
+    """Wait until it is ready; False where it has ended."""
+    until(lambda: process.poll() is not None or httpx.get(f"{address}/-/ready", timeout=60).status_code == 200)
+    return process.poll() is None
 
 
 def until(check):
@@ -57,12 +70,16 @@ def until(check):
         time.sleep(0.2)
 
 
+def asked(address, query):
+    """What Prometheus answers to a query."""
+    return httpx.get(f"{address}/api/v1/query", params=query, timeout=60).json()["data"]["result"]
+
+
 def held_by_prometheus(address, end):
     """Every sample of every series: {(name, labels): [(milliseconds, value)]}."""
     query = {"query": '{__name__=~".+"}[5m]', "time": end}
-    found = httpx.get(f"{address}/api/v1/query", params=query).json()["data"]["result"]
     held = {}
-    for series in found:
+    for series in asked(address, query):
         labels = dict(series["metric"])
         key = (labels.pop("__name__"), tuple(sorted(labels.items())))
         points = [(round(at * 1000), float(value)) for at, value in series.get("values", [])]
@@ -109,7 +126,7 @@ def test_what_prometheus_writes_is_what_it_holds_and_it_can_read_us(tmp_path):
         }
         with prometheus(tmp_path, config) as address:
             reached = 'count_over_time(up{job="fleetmeter"}[1m]) > 5 and on() sum(up{job="fleetmeter"}) == 1'
-            until(lambda: httpx.get(f"{address}/api/v1/query", params={"query": reached}).json()["data"]["result"])
+            until(lambda: asked(address, {"query": reached}))
             end = datetime.now(UTC).timestamp() - 2.0
             expected = held_by_prometheus(address, end)
             assert len(expected) > 500

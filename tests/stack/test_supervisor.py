@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from stack.errors import ConfigurationError
+from stack.interrupts import interruptible
 from stack.ports import Ports, require_free
-from stack.supervisor import Part, Supervisor
+from stack.supervisor import BACKOFF_SECONDS, STEADY_SECONDS, Part, Supervisor
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def supervisor(tmp_path: Path, said: list[str]) -> Iterator[Supervisor]:
     running.stop()
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
@@ -36,11 +39,12 @@ def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
     return False
 
 
-RECEIVER = ("config", "show")  # ends at once with 0: enough of a part to see it restarted
+BRIEF = ("config", "show")  # ends at once with 0: enough of a part to see it restarted
+STAYING = ("dash", "--headless", "--port", "0")
 
 
 def test_a_part_that_died_is_started_again(supervisor: Supervisor, said: list[str]) -> None:
-    part = Part("brief", RECEIVER)
+    part = Part("brief", BRIEF)
     supervisor.start(part)
     first = supervisor.pid("brief")
 
@@ -53,7 +57,7 @@ def test_a_part_that_died_is_started_again(supervisor: Supervisor, said: list[st
 
 
 def test_a_part_killed_by_a_signal_is_started_again(supervisor: Supervisor, said: list[str]) -> None:
-    supervisor.start(Part("victim", RECEIVER))
+    supervisor.start(Part("victim", STAYING))
     first = supervisor.pid("victim")
     os.kill(first, signal.SIGKILL)
 
@@ -63,6 +67,36 @@ def test_a_part_killed_by_a_signal_is_started_again(supervisor: Supervisor, said
 
     assert eventually(restarted)
     assert "killed by SIGKILL" in said[0]
+
+
+def test_only_deaths_in_a_row_make_the_pause_longer(tmp_path: Path, said: list[str]) -> None:
+    now = 0.0
+    supervisor = Supervisor(tmp_path / "logs", said.append, clock=lambda: now)
+    supervisor.start(Part("brief", BRIEF))
+
+    def told_of(deaths: int) -> bool:
+        supervisor.tend()
+        return len(said) == deaths
+
+    for deaths, lived in enumerate((0.0, 0.0, STEADY_SECONDS, 0.0), 1):
+        now += lived
+        assert eventually(partial(told_of, deaths))
+        now += BACKOFF_SECONDS[-1]
+        supervisor.tend()
+    supervisor.stop()
+    assert [re.findall(r"again in (\S+) s", line) for line in said] == [["0.2"], ["0.5"], ["0.2"], ["0.5"]]
+
+
+def test_a_signal_that_comes_while_a_part_starts_waits_until_it_is_known(supervisor: Supervisor) -> None:
+    supervisor.clock = lambda: os.kill(os.getpid(), signal.SIGTERM) or 0.0  # type: ignore[func-returns-value]
+    with interruptible():
+        with pytest.raises(KeyboardInterrupt):
+            supervisor.start(Part("victim", STAYING))
+        os.kill(os.getpid(), signal.SIGTERM)
+        part = supervisor.pid("victim")
+        supervisor.stop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(part, 0)
 
 
 def test_a_usage_error_is_not_tried_again_and_its_words_are_passed_on(supervisor: Supervisor) -> None:

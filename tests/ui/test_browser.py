@@ -1,7 +1,7 @@
 """The boards in a real browser: every page, light and dark, no complaint, and the numbers of `fleetmeter query`."""
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -147,7 +147,9 @@ def test_a_live_page_reads_again_without_a_reload(chromium, boards):
 
 
 BILL = """
-WITH counted AS (SELECT $until::TIMESTAMP AS until, date_trunc('month', $until::TIMESTAMP) AS since),
+WITH counted AS (
+    SELECT $until::TIMESTAMP AS until, date_trunc('month', $until::TIMESTAMP - INTERVAL 1 SECOND) AS since
+),
 billed AS (
     SELECT r.gpu_count, c.gpu_hour_units, greatest(r.valid_from, since) AS begun,
         least(until, coalesce(r.valid_to, until)) AS ended
@@ -159,8 +161,9 @@ FROM billed WHERE ended > begun
 
 
 def test_the_bill_of_the_month_is_what_query_says(chromium, boards, query):
+    month = datetime.now(UTC) - timedelta(hours=1)  # at the start of a month the one before: that one has a bill
     with watched(chromium, "light") as seen:
-        seen.open(f"{boards}/cost")
+        seen.open(f"{boards}/cost?month={month:%Y-%m}")
         shown = seen.tiles()["Fleet cost, month to date"]
         until = re.search(r"up to (\S+ \S+) UTC", seen.text()).group(1)
     bill = query(BILL, until=f"{until}:00")
