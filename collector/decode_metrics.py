@@ -22,7 +22,7 @@ from collector.decode_traces import AHEAD_US, EARLIEST_US
 from collector.decoded import Decoded, Rejected
 from collector.errors import PermanentError
 from collector.gpu_rows import GpuRows
-from collector.interval_buckets import explicit_buckets_of, exponential_intervals
+from collector.interval_buckets import bucket_intervals, explicit_buckets_of, exponential_intervals
 from collector.metric_rows import MetricRows
 
 CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
@@ -96,25 +96,27 @@ def add_point(rows: MetricRows, gpus: GpuRows, family: Family, metric: Any, poin
     """
     if not family.name:
         raise PermanentError("a metric needs a name")
-    if point.flags & NO_VALUE:
-        return
     observed_us = observed(point, family.received_us)
     kind = metric.WhichOneof("data")
     labels = labels_of(family, point.attributes)
+    ended = bool(point.flags & NO_VALUE)
     if kind in ("gauge", "sum"):
-        value = number_of(point)
-        if not gpus.take(family.name, labels, observed_us, value):
+        value = None if ended else number_of(point)
+        taking = GpuRows() if ended else gpus  # which have no rows for an end
+        if not taking.take(family.name, labels, observed_us, math.nan if value is None else value):
             series = rows.series(family.name, number_kind(kind, metric), family.unit, labels)
             rows.point(series, observed_us, value)
             for exemplar in point.exemplars:
                 add_exemplar(rows, series, exemplar, family.received_us)
     elif kind == "summary":
-        add_summary(rows, family, labels, observed_us, point)
+        add_summary(rows, family, labels, observed_us, point, ended=ended)
+    elif ended:
+        series = rows.series(family.name, histogram_kind(kind, metric), family.unit, labels)
+        rows.histogram(series, observed_us, count=None, total=None, bounds=[], bucket_counts=[])
     else:
         if point.count >= COUNT_LIMIT:
             raise PermanentError(f"a count of {point.count} is beyond what a table holds")
-        cumulative = getattr(metric, kind).aggregation_temporality == CUMULATIVE
-        series = rows.series(family.name, "histogram" if cumulative else "delta_histogram", family.unit, labels)
+        series = rows.series(family.name, histogram_kind(kind, metric), family.unit, labels)
         bounds, counts = exponential_buckets(point) if kind == "exponential_histogram" else explicit_buckets(point)
         total = point.sum if point.HasField("sum") else None
         for exemplar in point.exemplars:
@@ -162,6 +164,11 @@ def number_kind(kind: str, metric: Any) -> str:
     return "counter" if metric.sum.is_monotonic else "gauge"
 
 
+def histogram_kind(kind: str, metric: Any) -> str:
+    """Return histogram or delta_histogram."""
+    return "histogram" if getattr(metric, kind).aggregation_temporality == CUMULATIVE else "delta_histogram"
+
+
 def number_of(point: Any) -> float:
     """Return the value of a number point.
 
@@ -195,29 +202,27 @@ def explicit_buckets(point: Any) -> tuple[list[float], list[int]]:
 def exponential_buckets(point: Any) -> tuple[list[float], list[int]]:
     """Return the buckets of an exponential histogram with explicit bounds.
 
-    Bucket i holds (base^(offset+i), base^(offset+i+1)] with base = 2^(2^-scale). Zeros, and what is below them, are in
-    the first bucket, up to the lower bound of the first positive one.
+    Bucket i holds (base^(offset+i), base^(offset+i+1)] with base = 2^(2^-scale). Zeros are in the first bucket, up to
+    the lower bound of the first positive one. A bound beyond what a float holds is infinity.
 
     Raises:
-        PermanentError: there are absurdly many buckets, or a bound is beyond what a float holds.
+        PermanentError: there are absurdly many buckets, they do not add up to the count, or something is in a bucket
+            between whose bounds lies no float.
     """
     positive = list(point.positive.bucket_counts)
     if max(len(positive), len(point.negative.bucket_counts)) > MAX_BUCKETS:
         raise PermanentError(f"{len(positive)} exponential buckets; {MAX_BUCKETS} are the limit")
+    held = point.zero_count + sum(positive) + sum(point.negative.bucket_counts)
+    if held != point.count:
+        raise PermanentError(f"the buckets hold {held} observations and the count says {point.count}")
     if any(point.negative.bucket_counts) or point.zero_threshold:
         return two_sided_buckets(point)
-    if not positive:
+    intervals = list(bucket_intervals(point.scale, enumerate(positive, point.positive.offset)))
+    if not intervals:
         return [], [point.count]
-    try:
-        bounds = [2.0 ** ((point.positive.offset + index) * 2.0**-point.scale) for index in range(len(positive) + 1)]
-    except OverflowError as error:
-        raise PermanentError(f"scale {point.scale} and offset {point.positive.offset} are beyond a float") from error
-    if any(low >= high for low, high in pairwise(bounds)):
-        raise PermanentError(f"scale {point.scale} is finer than a float")
-    below = point.count - sum(positive)
-    if below < 0:
-        raise PermanentError(f"the buckets hold {sum(positive)} observations and the count says {point.count}")
-    return bounds, [below, *positive, 0]
+    bounds = [intervals[0][0], *(upper for _, upper, _ in intervals)]
+    counts = [point.zero_count, *(count for _, _, count in intervals), 0]
+    return (bounds, counts) if math.isfinite(bounds[-1]) else (bounds[:-1], counts[:-1])
 
 
 def two_sided_buckets(point: Any) -> tuple[list[float], list[int]]:
@@ -232,18 +237,18 @@ def two_sided_buckets(point: Any) -> tuple[list[float], list[int]]:
     ]
     if not (math.isfinite(point.zero_threshold) and point.zero_threshold >= 0):
         raise PermanentError("the zero threshold is no number")
-    intervals = exponential_intervals(point.scale, sides[0], sides[1], point.zero_threshold, point.zero_count)
-    bounds, counts = explicit_buckets_of(intervals)
-    if sum(counts) != point.count:
-        raise PermanentError(f"the buckets hold {sum(counts)} observations and the count says {point.count}")
-    return bounds, counts
+    return explicit_buckets_of(
+        exponential_intervals(point.scale, sides[0], sides[1], point.zero_threshold, point.zero_count)
+    )
 
 
-def add_summary(rows: MetricRows, family: Family, labels: dict[str, str], observed_us: int, point: Any) -> None:
-    """Add the parts of a summary as Prometheus names them."""
+def add_summary(
+    rows: MetricRows, family: Family, labels: dict[str, str], observed_us: int, point: Any, *, ended: bool
+) -> None:
+    """Add the parts of a summary as Prometheus names them; without values where their series end."""
     for suffix, value in (("_count", float(point.count)), ("_sum", point.sum)):
         unit = family.unit if suffix == "_sum" else ""
-        rows.point(rows.series(family.name + suffix, "counter", unit, labels), observed_us, value)
+        rows.point(rows.series(family.name + suffix, "counter", unit, labels), observed_us, None if ended else value)
     for quantile in point.quantile_values:
         series = rows.series(family.name, "gauge", family.unit, {**labels, "quantile": repr(quantile.quantile)})
-        rows.point(series, observed_us, quantile.value)
+        rows.point(series, observed_us, None if ended else quantile.value)

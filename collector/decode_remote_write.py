@@ -48,6 +48,8 @@ class RemoteRows:
     rows: MetricRows = field(default_factory=MetricRows)
     rejected: list[Rejected] = field(default_factory=list)
     written: dict[str, int] = field(default_factory=lambda: {"samples": 0, "histograms": 0, "exemplars": 0})
+    no_values_count: int = 0
+    """Samples that are no point: NaN and infinities."""
 
     def take(self, labels: Labels, family: Family, series: Any, exemplar_labels: Any) -> None:
         """Take one series with its samples, histograms and exemplars; a bad one is rejected, not its neighbours."""
@@ -76,6 +78,7 @@ class RemoteRows:
         observed_us = observed(sample.timestamp, self.received_us)
         value = None if is_stale(sample.value) else sample.value
         if value is not None and not math.isfinite(value):
+            self.no_values_count += 1
             return
         series = self._series(name, kind_of(name, family), family, labels)
         self.rows.point(series, observed_us, value)
@@ -102,9 +105,10 @@ class RemoteRows:
         return self.rows.series(name, kind, family.unit, labels)
 
     def build(self) -> Decoded:
-        """Return what came of it."""
+        """Return what came of it; samples that are no point are accepted, but not written."""
         accepted = self.written["samples"] + self.written["histograms"]
-        return Decoded({}, accepted, tuple(self.rejected), self.rows.build(), written=self.written)
+        written = {**self.written, "samples": self.written["samples"] - self.no_values_count}
+        return Decoded({}, accepted, tuple(self.rejected), self.rows.build(), written=written)
 
 
 def decode_remote_write(body: bytes, received_us: int, version: str) -> Decoded:
@@ -116,13 +120,17 @@ def decode_remote_write(body: bytes, received_us: int, version: str) -> Decoded:
         version: FIRST or SECOND.
 
     Raises:
-        PermanentError: the bytes are no such message, or its references lead nowhere.
+        PermanentError: the bytes are no such message, or there is nothing in it.
     """
     request = (WriteRequest if version == FIRST else Request)()
     try:
         request.ParseFromString(body)
     except DecodeError as error:
         raise PermanentError(f"the body is not a remote-write {version} request: {error}") from error
+    if body and not request.timeseries and not (version == FIRST and request.metadata):
+        raise PermanentError(
+            f"a remote-write {version} request without series: does its content-type name its version?"
+        )
     found = RemoteRows(received_us)
     if version == FIRST:
         take_first(found, request)

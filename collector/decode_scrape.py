@@ -90,6 +90,8 @@ def rows_of_scrape(
     def laid_on(own: Mapping[str, str]) -> dict[str, str]:
         return {**instance, **labels, **own} if about.honor_labels else {**instance, **own, **labels}
 
+    own = {**instance, **labels}
+    own_names = (UP, DURATION) if about.ended or about.duration_seconds is not None else (UP,)
     rows, gpus = MetricRows(), GpuRows()
     rejected: list[Rejected] = []
     if up:
@@ -97,6 +99,8 @@ def rows_of_scrape(
         plausible: list[Line] = []
         exemplars: list[tuple[Line, Exemplar]] = []
         for sample in parsed.samples():
+            if sample.name in own_names and laid_on(dict(sample.labels)) == own:
+                continue  # only the collector knows whether it reached the target
             if is_plausible(sample, observed_us):
                 plausible.append(Line(sample.name, dict(sample.labels), sample.value, sample.time_ms))
                 if sample.exemplar is not None:
@@ -120,7 +124,6 @@ def rows_of_scrape(
     if about.ended:
         rows.end(observed_us)
         return Decoded({}, rows.points_count, tuple(rejected), rows.build())
-    own = {**instance, **labels}
     if about.duration_seconds is not None:
         rows.point(rows.series(DURATION, "gauge", "s", own), observed_us, about.duration_seconds)
     rows.point(rows.series(UP, "gauge", "1", own), observed_us, 1.0 if up else 0.0)
@@ -216,15 +219,16 @@ def add_histogram(
     """Add one histogram: its cumulative buckets become counts per bucket.
 
     Raises:
-        PermanentError: a count is none, or the buckets are not cumulative.
+        PermanentError: a count is none, or the buckets are not cumulative. The line `_count`, which an engine may have
+            read a moment before or after, decides nothing where there is a last bucket.
     """
     bounds = sorted(bound for bound in lines.buckets if math.isfinite(bound))
     count = lines.buckets.get(math.inf, lines.count)
     if count is None:
         raise PermanentError("a histogram without a count")
     cumulative = [lines.buckets[bound] for bound in bounds] + [count]
-    if not all(0 <= value < COUNT_LIMIT for value in cumulative):
-        raise PermanentError("a bucket's count is not a number of observations")
+    if not all(0 <= value < COUNT_LIMIT and value.is_integer() for value in cumulative):
+        raise PermanentError("a bucket's count is not a whole number of observations")
     per_bucket = [int(value) - int(before) for before, value in zip([0.0, *cumulative], cumulative, strict=False)]
     if any(value < 0 for value in per_bucket):
         raise PermanentError("the buckets are not cumulative")

@@ -124,9 +124,10 @@ def span_row(
     """Return one row of `spans`; an attribute of the span wins over the resource's."""
     merged = {**resource, **exception_of(span), **attributes}
     replica = resource.get("infer.replica") or resource.get("service.instance.id")
+    parent = span.parent_span_id
     return {
         **frame,
-        "parent_span_id": span.parent_span_id.hex() or None,
+        "parent_span_id": parent.hex() if len(parent) == 8 and any(parent) else None,
         "name": span.name,
         "kind": KINDS[span.kind] if 0 < span.kind < len(KINDS) else None,
         "service": as_text(resource["service.name"]) if "service.name" in resource else None,

@@ -15,6 +15,8 @@ MAX_BUCKETS = 1000
 """Populated buckets of one histogram; Prometheus and the SDKs keep to 160 unless told otherwise."""
 CUSTOM_SCHEMA = -53
 """The native histogram's schema whose bounds are given one by one."""
+FLOAT_EXPONENTS = 1024
+"""The first power of two that is beyond a float."""
 Interval = tuple[float, float, int]
 
 
@@ -55,8 +57,9 @@ def exponential_intervals(
     negative: Sequence[tuple[int, int]],
     zero_threshold: float,
     zero_count: int,
+    largest: float = math.inf,
 ) -> list[Interval]:
-    """Return the intervals of exponential buckets, base = 2^(2^-scale).
+    """Return the intervals of exponential buckets that hold something, base = 2^(2^-scale).
 
     Args:
         scale: OTLP's scale, Prometheus' schema.
@@ -64,30 +67,36 @@ def exponential_intervals(
         negative: the same for the negated values.
         zero_threshold: what is at most as far from 0 is in the zero bucket.
         zero_count: the count of the zero bucket.
+        largest: the bound that stands for 2^1024, which no float holds.
 
     Raises:
-        PermanentError: a bound is beyond what a float holds, or two are one.
+        PermanentError: there is something in a bucket between whose bounds lies no float.
+    """
+    held = [[(index, count) for index, count in side if count] for side in (positive, negative)]
+    above, under = (list(bucket_intervals(scale, side, largest)) for side in held)
+    zero = [(-zero_threshold, zero_threshold, zero_count)] if zero_count else []
+    return [*((-upper, -lower, count) for lower, upper, count in reversed(under)), *zero, *above]
+
+
+def bucket_intervals(scale: int, buckets: Iterable[tuple[int, int]], largest: float = math.inf) -> Iterator[Interval]:
+    """Yield the intervals of buckets on one side of zero; empty ones between whose bounds lies no float are left out.
+
+    Raises:
+        PermanentError: as `exponential_intervals`.
     """
     if not -20 <= scale <= 20:
         raise PermanentError(f"a scale of {scale} is beyond any histogram's")
-    below = [(-upper, -lower, count) for lower, upper, count in bucket_intervals(scale, negative)]
-    zero = [(-zero_threshold, zero_threshold, zero_count)] if zero_count else []
-    return [*reversed(below), *zero, *bucket_intervals(scale, positive)]
-
-
-def bucket_intervals(scale: int, buckets: Sequence[tuple[int, int]]) -> Iterator[Interval]:
-    """Yield the intervals of buckets on one side of zero."""
     for index, count in buckets:
-        lower, upper = bound_of(scale, index), bound_of(scale, index + 1)
-        if not lower < upper:
-            raise PermanentError(f"scale {scale} is finer than a float")
-        if count:
+        lower, upper = bound_of(scale, index, largest), bound_of(scale, index + 1, largest)
+        if lower < upper:
             yield lower, upper, count
+        elif count:
+            raise PermanentError(f"bucket {index} of scale {scale} lies beyond or between floats and holds {count}")
 
 
-def bound_of(scale: int, index: int) -> float:
-    """Return base^index."""
-    try:
-        return float(2.0 ** (index * 2.0**-scale))
-    except OverflowError as error:
-        raise PermanentError(f"scale {scale} and index {index} are beyond a float") from error
+def bound_of(scale: int, index: int, largest: float = math.inf) -> float:
+    """Return base^index: `largest` for 2^1024, infinity for what is more."""
+    exponent = index * 2.0**-scale
+    if exponent < FLOAT_EXPONENTS:
+        return float(2.0**exponent)
+    return largest if exponent == FLOAT_EXPONENTS else math.inf

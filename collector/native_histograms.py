@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -33,7 +34,8 @@ def native_row(histogram: Any) -> tuple[int, float | None, list[float], list[int
     """Return count, sum, bounds and counts per bucket.
 
     Raises:
-        PermanentError: counts that are none, spans that do not fit the buckets, or an unknown schema.
+        PermanentError: counts that are none or not the buckets' sum (NaN, which makes the sum one, is counted and in
+            no bucket), spans that do not fit the buckets, or an unknown schema.
     """
     count = whole(histogram.count_int if histogram.WhichOneof("count") == "count_int" else histogram.count_float)
     zero_is_int = histogram.WhichOneof("zero_count") != "zero_count_float"
@@ -41,7 +43,7 @@ def native_row(histogram: Any) -> tuple[int, float | None, list[float], list[int
     positive = spread(histogram.positive_spans, counts_of(histogram.positive_deltas, histogram.positive_counts))
     negative = spread(histogram.negative_spans, counts_of(histogram.negative_deltas, histogram.negative_counts))
     held = zero_count + sum(number for _, number in (*positive, *negative))
-    if held > count:
+    if held > count or (held != count and not math.isnan(histogram.sum)):
         raise PermanentError(f"the buckets hold {held} observations and the count says {count}")
     bounds, counts = explicit_buckets_of(intervals_of(histogram, positive, negative, zero_count))
     return count, histogram.sum if math.isfinite(histogram.sum) else None, bounds, counts
@@ -59,9 +61,12 @@ def intervals_of(
         raise PermanentError(f"schema {histogram.schema} is none that is known")
     if not (math.isfinite(histogram.zero_threshold) and histogram.zero_threshold >= 0):
         raise PermanentError("the zero threshold is no number")
-    # Prometheus counts buckets by their upper bound: bucket i is (base^(i-1), base^i].
+    # Prometheus counts buckets by their upper bound: bucket i is (base^(i-1), base^i]. What would end at 2^1024 ends at
+    # the largest float, for infinite observations have a bucket of their own behind it.
     shifted = [[(index - 1, number) for index, number in side] for side in (positive, negative)]
-    return exponential_intervals(histogram.schema, shifted[0], shifted[1], histogram.zero_threshold, zero_count)
+    return exponential_intervals(
+        histogram.schema, shifted[0], shifted[1], histogram.zero_threshold, zero_count, sys.float_info.max
+    )
 
 
 def custom_intervals(bounds: list[float], buckets: list[tuple[int, int]]) -> list[Interval]:

@@ -105,9 +105,11 @@ def read_span(ctx: click.Context, parameter: click.Parameter, value: str | None)
 def import_() -> None:
     """Load public traces or your own request logs into `requests`.
 
-    Rows land with what the trace has; the rest is null. Ids come from the file's content and the row's number, so
-    importing a file twice lands nothing the second time. Rows that can't be read are kept out, counted and told with
-    their numbers, and the exit code is then 1. The summary is data on stdout; everything else is on stderr.
+    Rows land with what the trace has; the rest is null. A row's id comes from the rows of the file up to it, unpacked:
+    importing a file twice lands nothing the second time, nor does its packed copy, and of a file to which rows were
+    added only those land. Behind a row that was changed or removed all rows are new. Rows that can't be read, or whose
+    time is before 2000 or more than a day ahead, are kept out, counted and told with their numbers, and the exit code
+    is then 1. The summary is data on stdout; everything else is on stderr.
     """
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from collector.importers.values import after, count, moment, number, seconds, text
+from collector.importers.values import absent, after, count, moment, number, quoted, seconds, text
 from engine_exporter.semconv import Outcome
 
 T = TypeVar("T")
@@ -40,9 +40,9 @@ def azure() -> TraceFormat:
 
     def read(cells: Mapping[str, Any]) -> dict[str, Any]:
         return {
-            "started_at": needed("TIMESTAMP", moment(cells["TIMESTAMP"])),
-            "input_tokens": needed("ContextTokens", count(cells["ContextTokens"])),
-            "output_tokens": needed("GeneratedTokens", count(cells["GeneratedTokens"])),
+            "started_at": needed("TIMESTAMP", cells, moment),
+            "input_tokens": needed("ContextTokens", cells, count),
+            "output_tokens": needed("GeneratedTokens", cells, count),
             "outcome": Outcome.OK.value,
         }
 
@@ -57,16 +57,16 @@ def mooncake(start: datetime = DEFAULT_START) -> TraceFormat:
     """
 
     def read(cells: Mapping[str, Any]) -> dict[str, Any]:
-        arrival = needed("timestamp", None if cells["timestamp"] is None else number(cells["timestamp"]))
+        arrival = needed("timestamp", cells, number)
         if arrival < 0:
-            raise ValueError(f"timestamp {arrival} lies before the trace's own beginning")
+            raise ValueError(f"timestamp {quoted(arrival)} lies before the trace's own beginning")
         blocks = cells.get("hash_ids") or []
         if not isinstance(blocks, list) or not all(type(block) is int for block in blocks):
             raise ValueError("hash_ids is not a list of whole numbers")
         return {
-            "started_at": after(start, arrival, "ms"),
-            "input_tokens": needed("input_length", count(cells["input_length"])),
-            "output_tokens": needed("output_length", count(cells["output_length"])),
+            "started_at": named("timestamp", after, start, arrival, "ms"),
+            "input_tokens": needed("input_length", cells, count),
+            "output_tokens": needed("output_length", cells, count),
             "outcome": Outcome.OK.value,
             "attributes": {"mooncake.hash_ids": write_runs(blocks)} if blocks else None,
         }
@@ -84,18 +84,18 @@ def vtc(start: datetime = DEFAULT_START, run: str | None = None) -> TraceFormat:
     """
 
     def read(cells: Mapping[str, Any]) -> dict[str, Any]:
-        tenant = needed("tenant", text(cells["tenant"]))
-        rejected = needed("ttft_s", cells["ttft_s"]) == -1
-        asked = needed("output_len", count(cells["output_len"]))
+        tenant = needed("tenant", cells, text)
+        rejected = needed("ttft_s", cells, number) == -1
+        asked = needed("output_len", cells, count)
         return {
-            "started_at": after(start, needed("req_time_s", seconds(cells["req_time_s"]))),
+            "started_at": named("req_time_s", after, start, needed("req_time_s", cells, seconds)),
             "team": tenant,
             "adapter": tenant,
-            "deployment": text(cells.get("path")),
-            "input_tokens": needed("prompt_len", count(cells["prompt_len"])),
+            "deployment": named("path", text, cells.get("path")),
+            "input_tokens": needed("prompt_len", cells, count),
             "output_tokens": None if rejected else asked,
-            "ttft_seconds": None if rejected else seconds(cells["ttft_s"]),
-            "e2e_seconds": None if rejected else seconds(cells["e2e_s"]),
+            "ttft_seconds": None if rejected else named("ttft_s", seconds, cells["ttft_s"]),
+            "e2e_seconds": None if rejected else named("e2e_s", seconds, cells["e2e_s"]),
             "outcome": (Outcome.REJECTED if rejected else Outcome.OK).value,
             "attributes": {"vtc.output_len": str(asked)} if rejected else None,
         }
@@ -103,8 +103,17 @@ def vtc(start: datetime = DEFAULT_START, run: str | None = None) -> TraceFormat:
     return TraceFormat("vtc", ("tenant", "prompt_len", "output_len", "req_time_s", "ttft_s", "e2e_s"), read)
 
 
-def needed(name: str, value: T | None) -> T:
-    """Insist on a cell."""
+def named(name: str, read: Callable[..., T], *arguments: Any) -> T:
+    """Read something; an error begins with the column's name."""
+    try:
+        return read(*arguments)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def needed(name: str, cells: Mapping[str, Any], read: Callable[[Any], T | None]) -> T:
+    """Read a cell that may not be empty."""
+    value = None if absent(cells[name]) else named(name, read, cells[name])
     if value is None:
         raise ValueError(f"{name} is empty")
     return value

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from collector.errors import PermanentError
-from collector.importers.formats import TraceFormat, needed
-from collector.importers.values import EPOCH, LARGEST_COUNT, MICROSECONDS, count, flag, moment, seconds, text
+from collector.importers.formats import TraceFormat, named
+from collector.importers.values import EPOCH, LARGEST_COUNT, MICROSECONDS, count, flag, moment, quoted, seconds, text
 from engine_exporter.semconv import BY_COLUMN, Mode, Outcome
 
 KINDS = {"started_at": "time", "ended_at": "time", "trace_id": "hex", "span_id": "hex"} | {
@@ -103,13 +103,12 @@ def generic(mapping: tuple[Mapped, ...], keep: tuple[str, ...] = (), start: date
     def read(cells: Mapping[str, Any]) -> dict[str, Any]:
         row: dict[str, Any] = {}
         for item in mapping:
-            try:
-                row[item.column] = item.read(cells.get(item.origin), anchor)
-            except ValueError as error:
-                raise ValueError(f"{item.column}: {error}") from None
-        needed("started_at", row.get("started_at"))
+            row[item.column] = named(item.column, item.read, cells.get(item.origin), anchor)
+        if row["started_at"] is None:
+            raise ValueError("started_at is empty")
         row["outcome"] = row.get("outcome") or Outcome.OK.value
-        row["attributes"] = {name: word for name in keep if (word := text(cells.get(name))) is not None} or None
+        kept = {name: named(name, text, cells.get(name)) for name in keep}
+        row["attributes"] = {name: word for name, word in kept.items() if word is not None} or None
         return {column: value for column, value in row.items() if value is not None}
 
     return TraceFormat("generic", (), read)
@@ -120,9 +119,9 @@ def checked(column: str, value: str | None) -> str | None:
     if value is None:
         return None
     if column in WORDS and value not in WORDS[column]:
-        raise ValueError(f"{value!r} is none of {', '.join(WORDS[column])}")
+        raise ValueError(f"{quoted(value)} is none of {', '.join(WORDS[column])}")
     if column in HEX_DIGITS and not re.fullmatch(f"[0-9a-fA-F]{{{HEX_DIGITS[column]}}}", value):
-        raise ValueError(f"{value!r} is not {HEX_DIGITS[column]} hex digits")
+        raise ValueError(f"{quoted(value)} is not {HEX_DIGITS[column]} hex digits")
     if column.endswith("_hash") and not HASH.fullmatch(value):
         raise ValueError("not a hash of 16 or more hex digits: hash names and keys, with a salt, before they get here")
     return value.lower() if column in HEX_DIGITS else value

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
+from collector.decode_traces import AHEAD_US
 from collector.errors import CollectorError, PermanentError
 from collector.importers.formats import TraceFormat
 from collector.importers.records import RecordFile
-from collector.importers.rows import complete, derive_ids, to_table
+from collector.importers.rows import check_times, complete, derive_ids, to_table
 
 if TYPE_CHECKING:
     from collector.client import Client
@@ -103,21 +105,24 @@ def read_rows(
     Args:
         progress: told how many bytes of `file.length` were read.
     """
-    origin = f"{form.name}\n{file.digest()}"
+    so_far = blake2b(form.name.encode())
+    latest = datetime.now(UTC).replace(tzinfo=None) + timedelta(microseconds=AHEAD_US)
     for record in file.records():
         report.rows_read += 1
         progress(record.offset)
+        so_far.update(f"\n{dict(record.cells)!r}".encode(errors="backslashreplace"))
         try:
             if record.fault:
                 raise ValueError(record.fault)
             if missing := [name for name in form.columns if name not in record.cells]:
                 raise ValueError(f"no {', '.join(missing)}")
             row = complete(stamp.onto(form.read(record.cells)))
+            check_times(row, latest)
         except (ValueError, OverflowError) as error:
             line = f" (line {record.line})" if record.line else ""
             report.skip(f"row {record.number}{line}: {error}")
             continue
-        trace_id, span_id = derive_ids(origin, record.number)
+        trace_id, span_id = derive_ids(form.name, so_far.hexdigest())
         report.admit(row)
         yield {"trace_id": trace_id, "span_id": span_id, "source": f"import_{form.name}", "estimated": False, **row}
 

@@ -35,7 +35,7 @@ class Record:
     offset: int
     """How much of the file was read when it came, in the unit of `RecordFile.length`."""
     line: int | None = None
-    """Line in a text file, from 1."""
+    """Line in a text file where it begins, from 1."""
     fault: str | None = None
     """Why the row could not be read."""
 
@@ -94,7 +94,7 @@ class RecordFile:
         if self.kind == "csv":
             with self._text() as (text, _):
                 return tuple(split_header(text)[0])
-        return tuple(next((record.cells for record in self._json_records() if not record.fault), {}))
+        return tuple(dict.fromkeys(name for record in self._json_records() for name in record.cells))
 
     @contextmanager
     def _text(self) -> Iterator[tuple[io.TextIOWrapper, BinaryIO]]:
@@ -113,9 +113,11 @@ class RecordFile:
     def _csv_records(self) -> Iterator[Record]:
         with self._text() as (text, file):
             columns, delimiter = split_header(text)
-            reader = csv.reader(text, delimiter=delimiter)
+            reader = csv.reader(text, delimiter=delimiter, strict=True)
             number = 0
+            line = 2
             while (read := read_cells(reader)) is not None:
+                first_line, line = line, reader.line_num + 2
                 cells, fault = read
                 if not cells and not fault:
                     continue
@@ -123,7 +125,7 @@ class RecordFile:
                 if not fault and len(cells) != len(columns):
                     fault = f"{len(cells)} cells where the header has {len(columns)}"
                 named = {} if fault else dict(zip(columns, cells, strict=True))
-                yield Record(number, named, position(file, self.length), reader.line_num + 1, fault)
+                yield Record(number, named, position(file, self.length), first_line, fault)
 
     def _json_records(self) -> Iterator[Record]:
         number = 0
@@ -170,7 +172,8 @@ def read_cells(reader: Iterator[list[str]]) -> tuple[list[str], str | None] | No
     try:
         cells = next(reader, None)
     except csv.Error as error:
-        return [], f"not CSV: {error}"
+        unclosed = str(error) == "unexpected end of data"
+        return [], f"not CSV: {'a quote is not closed: the rest of the file is in it' if unclosed else error}"
     return None if cells is None else (cells, None)
 
 

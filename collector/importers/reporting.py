@@ -11,6 +11,23 @@ import pyarrow as pa
 from collector.importers.loading import Report
 from collector.rendering import to_lines
 
+TOKENS = pa.decimal128(38)
+"""Sums of what a column of 64 bits holds."""
+FIGURES = pa.schema(
+    [
+        ("format", pa.string()),
+        ("file", pa.string()),
+        ("rows_read", pa.int64()),
+        ("rows_landed", pa.int64()),
+        ("rows_duplicate", pa.int64()),
+        ("rows_skipped", pa.int64()),
+        ("input_tokens", TOKENS),
+        ("output_tokens", TOKENS),
+        ("first_started_at", pa.timestamp("us")),
+        ("last_started_at", pa.timestamp("us")),
+    ]
+)
+
 
 def progress_bar(length: int, label: str) -> Any:
     """Make a progress bar on stderr, shown on a terminal only."""
@@ -21,7 +38,7 @@ def tell(report: Report, output: str) -> int:
     """Print a report as a table or JSON; 1 if rows were kept out, else 0."""
     tell_faults(report)
     click.echo(summary(report), err=True)
-    table = pa.table({name: [value] for name, value in figures(report).items()})
+    table = pa.table({name: [value] for name, value in figures(report).items()}, schema=FIGURES)
     for line in to_lines(table, output):
         click.echo(line)
     return 1 if report.rows_skipped else 0
@@ -47,6 +64,4 @@ def summary(report: Report) -> str:
 
 def figures(report: Report) -> dict[str, Any]:
     """Name the report's figures."""
-    names = ("format", "file", "rows_read", "rows_landed", "rows_duplicate", "rows_skipped")
-    tokens_and_times = ("input_tokens", "output_tokens", "first_started_at", "last_started_at")
-    return {name: getattr(report, name) for name in (*names, *tokens_and_times)}
+    return {name: getattr(report, name) for name in FIGURES.names}

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 
+from collector.decode_traces import EARLIEST_US
+from collector.importers.values import EPOCH
 from engine_exporter.semconv import REQUEST_ATTRIBUTES
 
 ARROW_TYPES = {"str": pa.string(), "strs": pa.string(), "bool": pa.bool_(), "int": pa.int64(), "float": pa.float64()}
+
+EARLIEST = EPOCH + timedelta(microseconds=EARLIEST_US)
 
 SCHEMA = pa.schema(
     [
@@ -30,8 +34,9 @@ def derive_ids(origin: str, row: int | str) -> tuple[str, str]:
     """Make the ids of one row from where it stands, so that importing it again lands nothing.
 
     Args:
-        origin: the format and the digest of the file's bytes (and of the seed, where rows are sampled).
-        row: the row's number in the file; two identical rows stay two.
+        origin: the format, and what rows are sampled from.
+        row: the digest of the file's rows up to this one, so that a file to which rows were added has only those new
+            and two identical rows stay two; or the number of a sampled row.
 
     Returns:
         A trace id of 32 and a span id of 16 lowercase hex digits.
@@ -47,7 +52,10 @@ def complete(row: Mapping[str, Any]) -> dict[str, Any]:
     """
     done = dict(row)
     if done.get("ended_at") is None and done.get("e2e_seconds") is not None:
-        done["ended_at"] = done["started_at"] + timedelta(seconds=done["e2e_seconds"])
+        try:
+            done["ended_at"] = done["started_at"] + timedelta(seconds=done["e2e_seconds"])
+        except OverflowError:
+            raise ValueError(f"e2e_seconds: {done['e2e_seconds']} seconds lead beyond any calendar") from None
     if done.get("e2e_seconds") is None and done.get("ended_at") is not None:
         done["e2e_seconds"] = (done["ended_at"] - done["started_at"]).total_seconds()
     if (e2e := done.get("e2e_seconds")) is not None and e2e < 0:
@@ -56,6 +64,18 @@ def complete(row: Mapping[str, Any]) -> dict[str, Any]:
     if done.get("tpot_seconds") is None and e2e is not None and first is not None and tokens > 1 and e2e >= first:
         done["tpot_seconds"] = (e2e - first) / (tokens - 1)
     return done
+
+
+def check_times(row: Mapping[str, Any], latest: datetime) -> None:
+    """Refuse times that can't be right, as every door does.
+
+    Raises:
+        ValueError: one is before 2000, or after `latest`.
+    """
+    for column in ("started_at", "ended_at"):
+        time = row.get(column)
+        if time is not None and not EARLIEST <= time <= latest:
+            raise ValueError(f"{column}: {time} is before 2000 or more than a day ahead: check the unit and the start")
 
 
 def to_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:

@@ -14,6 +14,13 @@ EPOCH = datetime(1970, 1, 1)
 LARGEST_COUNT = 2**63 - 1
 MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0.001}
 """Microseconds in one of each unit of time that `--map` takes."""
+WIDEST_QUOTE = 80
+
+
+def quoted(cell: Any) -> str:
+    """Write a cell for a message; a long one is cut."""
+    words = repr(cell)
+    return words if len(words) <= WIDEST_QUOTE else f"{words[:WIDEST_QUOTE]}…"
 
 
 def absent(cell: Any) -> bool:
@@ -26,12 +33,12 @@ def text(cell: Any) -> str | None:
     if absent(cell):
         return None
     if isinstance(cell, (dict, list, bytes)):
-        raise ValueError(f"{cell!r} is not a text")
+        raise ValueError(f"{quoted(cell)} is not a text")
     word = str(cell)
     try:
         word.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{cell!r} is not valid Unicode") from None
+        raise ValueError(f"{quoted(cell)} is not valid Unicode") from None
     return word
 
 
@@ -43,9 +50,9 @@ def count(cell: Any, largest: int = LARGEST_COUNT) -> int | None:
         value = number(cell)
         whole = int(value)
     except (ValueError, OverflowError):
-        raise ValueError(f"{cell!r} is not a whole number") from None
+        raise ValueError(f"{quoted(cell)} is not a whole number") from None
     if whole != value or not 0 <= whole <= largest:
-        raise ValueError(f"{cell!r} is not a whole number from 0 to {largest}")
+        raise ValueError(f"{quoted(cell)} is not a whole number from 0 to {largest}")
     return whole
 
 
@@ -55,7 +62,7 @@ def seconds(cell: Any, unit: str = "s") -> float | None:
         return None
     value = float(number(cell)) * MICROSECONDS[unit] / 1_000_000
     if not 0 <= value < math.inf:
-        raise ValueError(f"{cell!r} is not a duration from 0 up")
+        raise ValueError(f"{quoted(cell)} is not a duration from 0 up")
     return value
 
 
@@ -65,7 +72,7 @@ def flag(cell: Any) -> bool | None:
         return None
     known = {"true": True, "1": True, "false": False, "0": False}
     if (word := str(cell).strip().lower()) not in known:
-        raise ValueError(f"{cell!r} is neither true nor false")
+        raise ValueError(f"{quoted(cell)} is neither true nor false")
     return known[word]
 
 
@@ -83,11 +90,12 @@ def moment(cell: Any, unit: str | None = None, anchor: datetime = EPOCH) -> date
         return after(anchor, number(cell), unit)
     if isinstance(cell, datetime):
         return naive(cell)
+    if looks_numeric(cell):
+        raise ValueError(f"{quoted(cell)} is not an ISO 8601 time; a number needs its unit, e.g. started_at=COLUMN:ms")
     try:
         return naive(datetime.fromisoformat(str(cell).strip()))
     except ValueError:
-        hint = "; a number needs its unit, e.g. started_at=COLUMN:ms" if looks_numeric(cell) else ""
-        raise ValueError(f"{cell!r} is not an ISO 8601 time{hint}") from None
+        raise ValueError(f"{quoted(cell)} is not an ISO 8601 time") from None
 
 
 def after(anchor: datetime, amount: int | float, unit: str = "s") -> datetime:
@@ -97,7 +105,7 @@ def after(anchor: datetime, amount: int | float, unit: str = "s") -> datetime:
         micros = amount // 1000 if unit == "ns" else round(amount * scale)
         return anchor + timedelta(microseconds=int(micros))
     except (OverflowError, ValueError):
-        raise ValueError(f"{amount!r} {unit} is not a time that a database can hold") from None
+        raise ValueError(f"{quoted(amount)} {unit} is not a time that a database can hold") from None
 
 
 def naive(value: datetime) -> datetime:
@@ -108,7 +116,7 @@ def naive(value: datetime) -> datetime:
 def number(cell: Any) -> int | float:
     """Read a number, whole ones without rounding."""
     if isinstance(cell, bool):
-        raise ValueError(f"{cell!r} is not a number")
+        raise ValueError(f"{quoted(cell)} is not a number")
     if isinstance(cell, (int, float)):
         return cell
     word = str(cell).strip()
@@ -118,7 +126,7 @@ def number(cell: Any) -> int | float:
         try:
             return float(word)
         except ValueError:
-            raise ValueError(f"{cell!r} is not a number") from None
+            raise ValueError(f"{quoted(cell)} is not a number") from None
 
 
 def looks_numeric(cell: Any) -> bool:

@@ -209,7 +209,7 @@ def decoded_of(
     met = out.met[:met_count].copy()
     slots = out.slots[:samples]
     left = out.places[:places]
-    if series.bad[met].any():
+    if series.bad[met].any() or (body and not met_count and not places):
         return None
     if some_empty:
         met = met[np.isin(met, slots)]
@@ -226,10 +226,10 @@ def decoded_of(
     rows = points_table(
         series.ids[slots], out.times_us[:samples].copy(), out.values[:samples].copy(), out.stale[:samples].copy()
     )
-    written = {**rest.written, "samples": samples + no_values}
+    written = {**rest.written, "samples": samples}
     return Decoded(
         {"metric_points": rows} if samples else {},
-        written["samples"] + written["histograms"],
+        samples + no_values + written["histograms"],
         (),
         rest.rows.build(),
         series.used(met),

@@ -137,8 +137,8 @@ def version_of(headers: dict[str, str]) -> str:
     encoding = headers.get("content-encoding", "snappy").strip().lower()
     if encoding != "snappy":
         raise UnsupportedTypeError(f"content-encoding {encoding!r} is not remote write's; use snappy (block format)")
-    parameters = [part.strip() for part in headers.get("content-type", "").split(";")[1:]]
-    named = [part.partition("=")[2].strip('"') for part in parameters if part.lower().startswith("proto=")]
+    parameters = [part.partition("=") for part in headers.get("content-type", "").split(";")[1:]]
+    named = [value.strip().strip('"') for name, _, value in parameters if name.strip().lower() == "proto"]
     proto = named[0] if named else "prometheus.WriteRequest"
     if proto not in VERSIONS:
         raise UnsupportedTypeError(f"proto={proto} is not understood; use {' or '.join(VERSIONS)}")

@@ -208,7 +208,8 @@ def place_span(  # type: ignore[no-untyped-def]
         received_us,
         duration,
     )
-    row[known.HAS_PARENT] = 1 if stretches[PARENT, 1] == 8 else NULL
+    has_parent = stretches[PARENT, 1] == 8 and word_at(data, stretches[PARENT, 0]) != 0
+    row[known.HAS_PARENT] = 1 if has_parent else NULL
     row[known.NAME], row[known.SCOPE] = title, scope
     row[known.KIND] = known.FIRST_KIND + kind - 1 if 0 < kind <= 5 else NULL
     row[known.STATUS] = known.TEXT_OK if status == 1 else (known.TEXT_ERROR if status == 2 else known.TEXT_UNSET)

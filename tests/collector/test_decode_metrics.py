@@ -11,6 +11,7 @@ from collector.decode_metrics import decode_metrics
 from collector.errors import PermanentError
 from collector.metric_rows import series_id
 from collector.testing import key_values
+from engine_exporter import semconv
 
 NOW_US = 1_790_000_100_000_000
 AT_NS = 1_790_000_000_000_000_000
@@ -122,6 +123,45 @@ def test_an_exponential_histogram_gets_explicit_bounds():
     assert row["bucket_counts"] == [1, 2, 4, 0]
 
 
+def exponential(**point):
+    data = {"data_points": [{"time_unix_nano": AT_NS, **point}], "aggregation_temporality": CUMULATIVE}
+    return {"name": "e", "exponential_histogram": data}
+
+
+@pytest.mark.parametrize("fields", [{"count": 6}, {"count": 8}, {"count": 7, "zero_count": 0}, {"zero_threshold": 0.5}])
+def test_an_exponential_histogram_whose_buckets_are_not_its_count_is_rejected(fields):
+    point = {"count": 8, "zero_count": 1, "positive": {"offset": 1, "bucket_counts": [2, 4]}, **fields}
+    (rejected,) = decoded(exponential(**point)).rejected
+    assert "observations and the count says" in rejected.reason
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset", "counts", "bounds", "bucket_counts"),
+    [
+        (-10, 0, [2], [1.0], [1, 2]),
+        (-10, -1, [2], [2.0**-1024, 1.0], [1, 2, 0]),
+        (-10, -1, [2, 3], [2.0**-1024, 1.0], [1, 2, 3]),
+        (-10, -3, [0, 2], [0.0, 2.0**-1024], [1, 2, 0]),
+        (0, 1023, [2], [2.0**1023], [1, 2]),
+        (0, 1022, [2, 3, 0, 0], [2.0**1022, 2.0**1023], [1, 2, 3]),
+        (0, 2000, [0], [], [1]),
+    ],
+)
+def test_exponential_buckets_may_reach_as_far_as_floats_do(scale, offset, counts, bounds, bucket_counts):
+    buckets = {"offset": offset, "bucket_counts": counts}
+    metric = exponential(count=1 + sum(counts), scale=scale, zero_count=1, positive=buckets)
+    (row,) = decoded(metric).tables["metric_histograms"].to_pylist()
+    assert (row["bounds"], row["bucket_counts"]) == (bounds, bucket_counts)
+
+
+def test_empty_buckets_beyond_a_float_do_no_harm_beside_negative_ones():
+    metric = exponential(
+        count=5, positive={"offset": 1023, "bucket_counts": [2, 0, 0]}, negative={"offset": 1023, "bucket_counts": [3]}
+    )
+    (row,) = decoded(metric).tables["metric_histograms"].to_pylist()
+    assert (row["bounds"], row["bucket_counts"]) == ([-(2.0**1023), 2.0**1023], [3, 0, 2])
+
+
 def test_an_exponential_histogram_beyond_a_float_is_rejected():
     for scale, offset in ((-10, 5), (60, 10), (-5000, 1), (5000, 1)):
         point = {
@@ -145,9 +185,30 @@ def test_a_summary_becomes_what_prometheus_makes_of_it():
     }  # fmt: skip
 
 
-def test_nan_and_a_point_without_a_recorded_value_are_no_points():
-    found = decoded(gauge("g", number(math.nan), {"time_unix_nano": AT_NS, "flags": 1}))
+def test_nan_is_no_point():
+    found = decoded(gauge("g", number(math.nan)))
     assert (dict(found.tables), found.rejected) == ({}, ())
+
+
+def test_a_point_without_a_recorded_value_ends_its_series():
+    ended = {"time_unix_nano": AT_NS, "flags": 1}
+    quantiles = {**ended, "quantile_values": [{"quantile": 0.5}]}
+    found = decoded(
+        gauge("g", ended), total("t", ended), histogram("h", flags=1), exponential(flags=1),
+        {"name": "s", "summary": {"data_points": [quantiles]}},
+    )  # fmt: skip
+    assert (found.rejected, found.accepted_count) == ((), 5)
+    series = {row["series_id"]: (row["name"], row["kind"]) for row in found.tables["metric_series"].to_pylist()}
+    points = {series[row["series_id"]]: row["value"] for row in found.tables["metric_points"].to_pylist()}
+    assert points == {("g", "gauge"): None, ("t", "counter"): None, ("s_count", "counter"): None,
+                      ("s_sum", "counter"): None, ("s", "gauge"): None}  # fmt: skip
+    histograms = {series[row["series_id"]]: row["count"] for row in found.tables["metric_histograms"].to_pylist()}
+    assert histograms == {("h", "histogram"): None, ("e", "histogram"): None}
+
+
+def test_the_end_of_a_gpus_series_is_no_sample_of_the_gpu():
+    ended = {"time_unix_nano": AT_NS, "flags": 1, "attributes": key_values({semconv.GPU_ID: "GPU-1"})}
+    assert not dict(decoded(gauge(semconv.GPU_METRICS[0].name, ended)).tables)
 
 
 def test_a_point_without_a_time_was_observed_when_it_came():

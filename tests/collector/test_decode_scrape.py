@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summ
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from collector.decode_scrape import decode_scrape, rows_of_scrape
+from collector.decode_scrape import About, decode_scrape, rows_of_scrape
 from collector.errors import PermanentError
 from collector.prometheus_text import PrometheusText
 
@@ -89,6 +89,45 @@ def test_a_histogram_that_is_not_cumulative_is_rejected_alone():
     found = scraped(text)
     assert [one.reason for one in found.rejected] == ["h: the buckets are not cumulative"]
     assert points(found)[("ok", "gauge")] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "count", "reason"),
+    [
+        ("1.5", "3", "3", "h: a bucket's count is not a whole number of observations"),
+        ("1", "3.5", "3.5", "h: a bucket's count is not a whole number of observations"),
+    ],
+)
+def test_a_histogram_whose_counts_are_none_is_rejected_alone(first, last, count, reason):
+    text = f'# TYPE h histogram\nh_bucket{{le="1"}} {first}\nh_bucket{{le="+Inf"}} {last}\nh_count {count}\nok 1\n'
+    found = scraped(text)
+    assert [one.reason for one in found.rejected] == [reason]
+    assert points(found)[("ok", "gauge")] == 1.0
+
+
+def test_a_count_that_was_read_a_moment_later_than_the_buckets_costs_nothing():
+    found = scraped('# TYPE h histogram\nh_bucket{le="1"} 1\nh_bucket{le="+Inf"} 3\nh_count 4\n')
+    assert not found.rejected
+    assert found.tables["metric_histograms"]["count"].to_pylist() == [3]
+
+
+def test_the_collectors_own_series_win_over_the_same_on_the_page():
+    text = "# TYPE up counter\nup 0\nscrape_duration_seconds 7\n"
+    assert points(scraped(text, about=About(duration_seconds=0.25))) == {
+        ("up", "gauge"): 1.0,
+        ("scrape_duration_seconds", "gauge"): 0.25,
+    }
+    assert points(scraped(text))[("scrape_duration_seconds", "gauge")] == 7.0
+    assert not scraped(text + "m 1\n", about=About(ended=True)).tables["metric_points"]["value"].drop_null()
+    assert [
+        row["name"] for row in scraped(text + "m 1\n", about=About(ended=True)).tables["metric_series"].to_pylist()
+    ] == ["m"]
+
+
+def test_an_up_of_another_instance_stays_where_the_pages_labels_win():
+    text = 'up{instance="b:1"} 0\n'
+    values = scraped(text, about=About(honor_labels=True)).tables["metric_points"]["value"].to_pylist()
+    assert sorted(values) == [0.0, 1.0]
 
 
 def test_a_gauge_that_happens_to_be_called_created_stays():

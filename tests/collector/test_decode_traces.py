@@ -270,6 +270,12 @@ def test_other_spans_of_sglang_and_those_of_measured_requests_are_no_requests(ch
     assert list(decode_traces(traces_body(span, scope=scope), NOW_US).tables) == ["spans"]
 
 
+@pytest.mark.parametrize("parent", [bytes(8), b"1234567", b"123456789", b""])
+def test_a_parents_id_that_is_none_is_null(parent):
+    decoded = decode_traces(traces_body(span_message(7, parent_span_id=parent)), NOW_US)
+    assert decoded.tables["spans"]["parent_span_id"].to_pylist() == [None]
+
+
 def test_a_span_keeps_what_it_said():
     span = span_message(
         7, {"db": "pg", "n": 3, "ok": True, "x": 0.5, "list": ["a", 1], "raw": b"\x00\x01"},

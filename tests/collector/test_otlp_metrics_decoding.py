@@ -79,12 +79,12 @@ def exponentials(draw):
     zero = draw(st.integers(0, 2))
     return {
         **draw(common()),
-        "count": sum(positive) + sum(negative) + zero,
+        "count": sum(positive) + sum(negative) + zero + (draw(st.integers(0, 9)) == 0),
         "sum": draw(doubles),
-        "scale": draw(st.integers(-2, 8) | st.sampled_from([-99, 60])),
+        "scale": draw(st.integers(-2, 8) | st.sampled_from([-99, -10, 60])),
         "zero_count": zero,
         "zero_threshold": draw(st.sampled_from([0.0, 0.0, 0.01, -1.0])),
-        "positive": {"offset": draw(st.integers(-4, 4) | st.just(2**30)), "bucket_counts": positive},
+        "positive": {"offset": draw(st.integers(-4, 4) | st.sampled_from([1022, 2**30])), "bucket_counts": positive},
         "negative": {"offset": draw(st.integers(-4, 4)), "bucket_counts": negative},
     }
 

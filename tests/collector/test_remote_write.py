@@ -83,6 +83,8 @@ def test_a_bad_series_is_named_and_the_others_are_kept(collector):
         ({"encoding": "gzip"}, 415),
         ({"method": "PUT"}, 405),
         ({"body": b"\x0a\xff"}, 400),
+        ({"kind": SECOND_TYPE, "body": first_body(({"__name__": "x"}, 1.0))}, 400),
+        ({"kind": FIRST_TYPE, "body": second_body(({"__name__": "x"}, 1.0))}, 400),
         ({"encoding": "snappy", "raw": b"not snappy"}, 400),
         ({"encoding": "snappy", "raw": b"\xff\xff\xff\xff\x0f" + b"x" * 20}, 400),
     ],
@@ -97,6 +99,20 @@ def test_what_is_wrong_for_good_is_a_4xx(collector, change, status):
         answer = send(collector, change.pop("body", first_body()), **change)
         assert answer.status_code == status
     assert answer.text and answer.headers["x-prometheus-remote-write-samples-written"] == "0"
+
+
+@pytest.mark.parametrize("separator", ["; proto=", ";proto = ", '; Proto="'])
+def test_the_version_is_read_with_spaces_and_quotes_around_it(collector, separator):
+    quote = '"' if separator.endswith('"') else ""
+    kind = f"application/x-protobuf{separator}io.prometheus.write.v2.Request{quote}"
+    body = second_body(({"__name__": "spaced", "replica": f"write{len(separator)}"}, 1.0))
+    answer = send(collector, body, kind)
+    assert (answer.status_code, answer.headers["x-prometheus-remote-write-samples-written"]) == (204, "1")
+
+
+def test_samples_that_are_no_points_are_not_told_as_written(collector):
+    answer = send(collector, first_body(({"__name__": "x"}, float("nan")), ({"__name__": "y"}, 1.0)))
+    assert (answer.status_code, answer.headers["x-prometheus-remote-write-samples-written"]) == (204, "1")
 
 
 def test_a_stale_marker_ends_a_series_without_a_value(collector):

@@ -2,6 +2,8 @@
 
 import math
 import struct
+import sys
+from itertools import accumulate
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from collector.remote_write_messages import Request, WriteRequest
 
 NOW_US = 1_790_000_000_000_000
 NOW_MS = NOW_US // 1000
+LARGEST = sys.float_info.max
 STALE = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))[0]
 
 texts = st.sampled_from(["a", "job", "model_name", "le", "vllm:prompt_tokens_total", "0.5", "é"]) | st.text(max_size=12)
@@ -41,12 +44,14 @@ def series(draw, sample_times=times):
 @st.composite
 def histograms(draw):
     deltas = draw(st.lists(st.integers(-2, 5), max_size=4))
+    zeros = draw(st.integers(0, 3))
+    held = max(0, zeros + sum(accumulate(deltas)))
     return {
-        "count_int": draw(st.integers(0, 60) | st.just(2**63)),
+        "count_int": draw(st.just(held) | st.integers(0, 60) | st.just(2**63)),
         "sum": draw(values),
         "schema": draw(st.integers(-4, 8) | st.sampled_from([-53, 99])),
         "zero_threshold": 0.001,
-        "zero_count_int": draw(st.integers(0, 3)),
+        "zero_count_int": zeros,
         "positive_spans": [{"offset": draw(st.integers(-3, 5)), "length": len(deltas)}],
         "positive_deltas": deltas,
         "timestamp": draw(times),
@@ -189,7 +194,69 @@ def test_a_stale_marker_is_a_point_without_a_value_and_nan_is_none():
     body = first([({"__name__": "m"}, [(STALE, NOW_MS), (math.nan, NOW_MS + 1), (math.inf, NOW_MS + 2)], [], [])])
     decoded = decode_write(body.SerializeToString(), NOW_US, FIRST)
     assert decoded.tables["metric_points"]["value"].to_pylist() == [None]
-    assert decoded.written["samples"] == 3
+    assert (decoded.written["samples"], decoded.accepted_count) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("body", "version"),
+    [
+        (lambda: second([({"__name__": "m"}, [(1.0, NOW_MS)], [], [])]), FIRST),
+        (lambda: first([({"__name__": "m"}, [(1.0, NOW_MS)], [], [])]), SECOND),
+        (lambda: second([]), SECOND),
+    ],
+)
+def test_a_body_of_another_version_is_refused(body, version):
+    content = body().SerializeToString()
+    assert not assert_same(content, version)
+    with pytest.raises(PermanentError, match="without series"):
+        decode_write(content, NOW_US, version)
+
+
+def test_an_empty_body_is_no_fault():
+    assert decode_write(b"", NOW_US, FIRST).accepted_count == decode_write(b"", NOW_US, SECOND).accepted_count == 0
+
+
+def native(**fields):
+    histogram = {"positive_spans": [{"offset": 0, "length": 1}], "positive_deltas": [2], "timestamp": NOW_MS, **fields}
+    body = first([({"__name__": "h"}, [], [histogram], [])]).SerializeToString()
+    return decode_write(body, NOW_US, FIRST)
+
+
+@pytest.mark.parametrize(("sum", "is_good"), [(1.0, False), (math.inf, False), (math.nan, True)])
+def test_a_native_histogram_counts_more_than_its_buckets_only_where_its_sum_is_nan(sum, is_good):
+    found = native(count_int=3, sum=sum)
+    assert len(found.rejected) == (not is_good) and ("metric_histograms" in found.tables) == is_good
+
+
+@pytest.mark.parametrize(
+    ("schema", "index", "bounds", "bucket_counts"),
+    [
+        (0, 1024, [2.0**1023, LARGEST], [0, 2, 0]),
+        (0, 1025, [LARGEST], [0, 2]),
+        (-4, 64, [2.0**1008, LARGEST], [0, 2, 0]),
+        (-4, 65, [LARGEST], [0, 2]),
+        (8, 1024 * 256, [2.0 ** (1024 - 2**-8), LARGEST], [0, 2, 0]),
+    ],
+)
+def test_a_native_bucket_ends_at_the_largest_float_and_one_more_holds_infinity(schema, index, bounds, bucket_counts):
+    found = native(count_int=2, sum=1.0, schema=schema, positive_spans=[{"offset": index, "length": 1}])
+    (row,) = found.tables["metric_histograms"].to_pylist()
+    assert (row["bounds"], row["bucket_counts"]) == (bounds, bucket_counts)
+
+
+def test_empty_native_buckets_may_lie_anywhere():
+    spans = [{"offset": 1, "length": 1}, {"offset": 2000, "length": 1}]
+    (row,) = (
+        native(count_int=2, sum=1.0, positive_spans=spans, positive_deltas=[2, -2])
+        .tables["metric_histograms"]
+        .to_pylist()
+    )
+    assert (row["bounds"], row["bucket_counts"]) == ([1.0, 2.0], [0, 2, 0])
+
+
+def test_a_native_bucket_behind_the_one_for_infinity_is_rejected():
+    (rejected,) = native(count_int=2, sum=1.0, positive_spans=[{"offset": 1026, "length": 1}]).rejected
+    assert "lies beyond or between floats" in rejected.reason
 
 
 def test_a_native_histogram_gets_explicit_bounds():

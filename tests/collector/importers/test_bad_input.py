@@ -57,7 +57,11 @@ def test_a_folder_is_told_apart_from_a_missing_file(cli, tmp_path):
         ("2023-11-16 18:17:03,,2", "ContextTokens is empty"),
         ("2023-11-16 18:17:03,99999999999999999999,2", "is not a whole number from 0 to"),
         ("2023-11-16 18:17:03,1", "2 cells where the header has 3"),
-        ("2023-13-16 18:17:03,1,2", "is not an ISO 8601 time"),
+        ("2023-13-16 18:17:03,1,2", "TIMESTAMP: '2023-13-16 18:17:03' is not an ISO 8601 time"),
+        ("1712121231530,1,2", "a number needs its unit"),
+        ("1999-12-31,1,2", "started_at: 1999-12-31 00:00:00 is before 2000"),
+        ("2200-01-01,1,2", "started_at: 2200-01-01 00:00:00 is before 2000 or more than a day ahead"),
+        ('"2023-11-16 18:17:03"x,1,2', "not CSV"),
     ],
 )
 def test_a_bad_row_is_kept_out_counted_and_told_with_its_number(cli, tmp_path, row, reason):
@@ -85,6 +89,32 @@ def test_only_the_first_bad_rows_are_told_and_the_rest_counted(cli, tmp_path):
     ran = cli("import", "azure", tmp_path / "x.csv", "--db", tmp_path / "x.duckdb")
     assert ran.code == 1
     assert ran.err.count("kept out row") == 20 and "kept out 30 more" in ran.err
+
+
+def test_a_quote_that_is_not_closed_is_told_with_the_line_where_it_begins(cli, tmp_path):
+    (tmp_path / "x.csv").write_text(HEADER + GOOD + '2023-11-16 18:17:03,1,"2\n' + GOOD * 3)
+    ran = cli("import", "azure", tmp_path / "x.csv", "--db", tmp_path / "x.duckdb", "--format", "json")
+    assert ran.code == 1
+    assert "row 2 (line 3): not CSV: a quote is not closed: the rest of the file is in it" in ran.err
+    assert json.loads(ran.out)[0]["rows_landed"] == 1
+
+
+def test_a_row_of_several_lines_is_told_with_its_first(cli, tmp_path):
+    (tmp_path / "x.csv").write_text(HEADER + GOOD + '"yester\nday",1,2\n' + "today,1,2\n")
+    ran = cli("import", "azure", tmp_path / "x.csv", "--db", tmp_path / "x.duckdb")
+    assert "row 2 (line 3): TIMESTAMP: 'yester" in ran.err and "row 3 (line 5): TIMESTAMP: 'today'" in ran.err
+
+
+def test_a_long_cell_is_cut_where_it_is_quoted(cli, tmp_path):
+    (tmp_path / "x.csv").write_text(HEADER + f"2023-11-16,{'9' * 5000},2\n")
+    ran = cli("import", "azure", tmp_path / "x.csv", "--db", tmp_path / "x.duckdb")
+    assert ran.code == 1 and "ContextTokens: '999" in ran.err and "9" * 100 not in ran.err
+
+
+def test_sums_of_tokens_may_be_larger_than_a_column_holds(cli, tmp_path):
+    (tmp_path / "x.csv").write_text(HEADER + f"2023-11-16,{2**63 - 1},2\n" * 2)
+    ran = cli("import", "azure", tmp_path / "x.csv", "--db", tmp_path / "x.duckdb", "--format", "json")
+    assert (ran.code, json.loads(ran.out)[0]["input_tokens"]) == (0, 2 * (2**63 - 1))
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,21 @@ def test_columns_that_bear_their_names_need_no_mapping(cli, tmp_path):
     assert (row["e2e_seconds"], row["source"]) == (2.0, "import_generic")
 
 
+def test_columns_of_json_lines_may_first_appear_in_any_row(cli, tmp_path):
+    rows = ('{"at": "2025-01-01"}', '{"at": "2025-01-02", "team": "search", "prompt_len": 7, "output_tokens": 3}')
+    (tmp_path / "log.jsonl").write_text("\n".join(rows))
+    words = ("--map", "started_at=at", "--map", "input_tokens=prompt_len")
+    assert cli("import", "generic", tmp_path / "log.jsonl", "--db", tmp_path / "x.duckdb", *words).code == 0
+    tokens = [(row["team"], row["input_tokens"], row["output_tokens"]) for row in landed(tmp_path / "x.duckdb")]
+    assert tokens == [(None, None, None), ("search", 7, 3)]
+
+
+def test_a_source_that_no_json_line_has_is_refused(cli, tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"started_at": "2025-01-01"}\n{"started_at": "2025-01-01", "tenant": "a"}\n')
+    ran = cli("import", "generic", tmp_path / "log.jsonl", "--db", tmp_path / "x.duckdb", "--map", "team=tenat")
+    assert ran.code == 2 and "no column tenat; did you mean tenant?" in ran.err
+
+
 def test_numeric_times_count_from_the_start_where_one_is_given(cli, tmp_path):
     (tmp_path / "log.jsonl").write_text('{"at": 1.5}\n')
     words = ("--map", "started_at=at:s", "--start", "2025-01-06")
@@ -117,6 +132,10 @@ def test_a_log_without_a_time_is_refused(cli, tmp_path):
         ("ttft_seconds", "-1", "not a duration"),
         ("ttft_seconds", "inf", "not a duration"),
         ("ended_at", "2024-12-31", "it ended before it started"),
+        ("ended_at", "9999-12-31", "ended_at: 9999-12-31 00:00:00 is before 2000 or more than a day ahead"),
+        ("ended_at", "0001-01-01T00:00+05:00", "ended_at: date value out of range"),
+        ("ttft_seconds", "9" * 400, "ttft_seconds: "),
+        ("e2e_seconds", "1e30", "e2e_seconds: 1e+30 seconds lead beyond any calendar"),
     ],
 )
 def test_a_cell_that_the_column_can_not_hold_keeps_its_row_out(cli, tmp_path, column, cell, said):
@@ -133,6 +152,12 @@ def test_raw_names_and_keys_are_refused_without_being_repeated(cli, tmp_path):
     assert ran.code == 1
     assert "not a hash" in ran.err and "sk-live-secret" not in ran.err
     assert [row["api_key_hash"] for row in landed(tmp_path / "x.duckdb")] == ["ab" * 32]
+
+
+def test_a_number_of_json_without_a_unit_is_no_time(cli, tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"started_at": 1712121231530}\n')
+    ran = cli("import", "generic", tmp_path / "log.jsonl", "--db", tmp_path / "x.duckdb")
+    assert ran.code == 1 and "started_at: 1712121231530 is not an ISO 8601 time; a number needs its unit" in ran.err
 
 
 def test_text_that_is_not_unicode_keeps_its_row_out(cli, tmp_path):

@@ -1,6 +1,7 @@
 """The public traces land whole: every row once, sums and times exact, absent things null."""
 
 import csv
+import gzip
 import json
 import shutil
 from datetime import datetime, timedelta
@@ -198,3 +199,18 @@ def test_token_sums_do_not_pass_through_floats(cli, tmp_path):
     ran = cli("import", "azure", tmp_path / "a.csv", "--db", tmp_path / "x.duckdb", "--format", "json")
     assert json.loads(ran.out, parse_float=Decimal)[0]["input_tokens"] == big
     assert rows(tmp_path / "x.duckdb")[0]["input_tokens"] == big
+
+
+def test_the_same_rows_packed_land_once_and_rows_that_were_added_land_alone(cli, tmp_path):
+    def landed_of(name, content):
+        (tmp_path / name).write_bytes(content)
+        ran = cli("import", "azure", tmp_path / name, "--db", tmp_path / "x.duckdb", "--format", "json")
+        (report,) = json.loads(ran.out)
+        return report["rows_landed"], report["rows_duplicate"]
+
+    added = "2023-11-16 18:17:04.0319600,3180,8\n2023-11-16 18:17:05,1,2\n"
+    assert landed_of("azure.csv", AZURE.encode()) == (3, 0)
+    assert landed_of("azure.csv.gz", gzip.compress(AZURE.encode())) == (0, 3)
+    assert landed_of("longer.csv", (AZURE + added).encode()) == (2, 3)
+    assert landed_of("cut.csv", (AZURE + added + "2023-11-16 18:").encode()) == (0, 5)
+    assert landed_of("whole.csv", (AZURE + added + "2023-11-16 18:17:06,1,2\n").encode()) == (1, 5)
