@@ -11,6 +11,8 @@ from typing import Any
 
 MAX_TEXT_LENGTH = 16_384
 """Longer texts are cut: an attribute is a label, not a document."""
+CUT = "…"
+"""The end of a text that was cut."""
 
 INT64_END = 2**63
 
@@ -23,6 +25,9 @@ CONTENT_PREFIXES = (
     "gen_ai.content",
     "gen_ai.tool.call.arguments",
     "gen_ai.tool.call.result",
+    "gen_ai.retrieval.query.text",
+    "gen_ai.retrieval.documents",
+    "gen_ai.evaluation.explanation",
     "input.value",
     "output.value",
     "llm.input_messages",
@@ -31,16 +36,21 @@ CONTENT_PREFIXES = (
     "llm.completions",
     "traceloop.entity.input",
     "traceloop.entity.output",
+    "prompt",
+    "prompts",
+    "messages",
+    "completion",
+    "completions",
 )
-"""Attributes of common instrumentations that carry prompts or completions: these are never stored."""
+"""Attributes of common instrumentations that carry prompts or completions: these are never stored, in any case."""
+ENCODED_PREFIXES = tuple(prefix.encode() for prefix in CONTENT_PREFIXES)
 
 
 @lru_cache(maxsize=4096)
 def is_content(name: str) -> bool:
-    """Tell whether an attribute carries what people wrote or got: `gen_ai.prompt`, `gen_ai.prompt.0.content` …"""
-    return name.startswith(CONTENT_PREFIXES) and any(
-        name == prefix or name.startswith(prefix + ".") for prefix in CONTENT_PREFIXES
-    )
+    """Tell whether an attribute carries what people wrote or got: `gen_ai.prompt`, `GEN_AI.PROMPT.0.content` …"""
+    lowered = name.encode("utf-8", "replace").lower()  # of ASCII alone, as the walker does
+    return any(lowered == prefix or lowered.startswith(prefix + b".") for prefix in ENCODED_PREFIXES)
 
 
 def attribute_dict(attributes: Iterable[Any]) -> dict[str, Any]:
@@ -54,14 +64,17 @@ def attribute_dict(attributes: Iterable[Any]) -> dict[str, Any]:
 
 
 def plain_value(value: Any) -> Any:
-    """Return an `AnyValue` message as str, bool, int, float, bytes, list or dict; None where it is unset."""
+    """Return an `AnyValue` message as str, bool, int, float, bytes, list or dict, without contents in it.
+
+    None where it is unset.
+    """
     kind = value.WhichOneof("value")
     if kind is None:
         return None
     if kind == "array_value":
         return [plain_value(item) for item in value.array_value.values]
     if kind == "kvlist_value":
-        return {item.key: plain_value(item.value) for item in value.kvlist_value.values}
+        return {item.key: plain_value(item.value) for item in value.kvlist_value.values if not is_content(item.key)}
     return getattr(value, kind)
 
 
@@ -77,7 +90,7 @@ def as_text(value: Any) -> str:
         text = json.dumps(value, default=as_text, ensure_ascii=False)
     else:
         text = repr(value)
-    return text if len(text) <= MAX_TEXT_LENGTH else text[: MAX_TEXT_LENGTH - 1] + "…"
+    return text if len(text) <= MAX_TEXT_LENGTH else text[: MAX_TEXT_LENGTH - 1] + CUT
 
 
 def as_str(value: Any) -> str | None:

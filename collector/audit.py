@@ -25,6 +25,8 @@ FILES = 4
 HOW = os.O_CREAT | os.O_APPEND | os.O_WRONLY
 TEXT_LIMIT = 4_000
 """Longer SQL is cut; its length stands beside."""
+LINE_ENDS = {ord(one): f"\\u{ord(one):04x}" for one in "\x7f\x85\u2028\u2029"}
+"""What JSON leaves as it is, and some readers take for the end of a line, or a terminal for more than a letter."""
 
 
 class LinesFile:
@@ -121,7 +123,7 @@ class Audit:
             "action": action,
             **told,
         }
-        text = json.dumps(line, ensure_ascii=False, default=str) + "\n"
+        text = json.dumps(line, ensure_ascii=False, default=str).translate(LINE_ENDS) + "\n"
         try:
             self._file.write(text.encode("utf-8", "backslashreplace"))
         except OSError:

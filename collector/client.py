@@ -77,9 +77,13 @@ class FileClient:
             return self._store.query(sql, parameters)
 
     def land(self, table: str, rows: pa.Table) -> int:
-        """Land rows; see `Client.land`."""
+        """Land rows; see `Client.land`. Of their attributes is kept what a collector keeps by default."""
+        from collector.redaction import AttributeRules
+        from collector.table_contracts import conform
+
+        kept, _ = AttributeRules().applied(conform(table, rows))
         with interruptible():
-            return self._store.land({table: rows})[table]
+            return self._store.land({table: kept})[table]
 
     def close(self) -> None:
         """Close the file."""

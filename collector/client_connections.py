@@ -6,6 +6,7 @@ By the standard library: for a short answer urllib3 takes 0.3 ms more and httpx 
 from __future__ import annotations
 
 import http.client
+import os
 import selectors
 import ssl
 from base64 import b64encode
@@ -107,7 +108,7 @@ class TlsConnection(PlainConnection, http.client.HTTPSConnection):
 
 
 class KeptConnections:
-    """Connections to one address; any number of threads may ask.
+    """Connections to one address; any number of threads may ask, and of processes behind a fork.
 
     Args:
         url: the address, http:// or https://, without user and password.
@@ -124,6 +125,7 @@ class KeptConnections:
         self._port = parts.port or default_port(parts)
         self._timeout_seconds = timeout_seconds
         self._kept: deque[PlainConnection] = deque()
+        self._process = os.getpid()
         self._closed = False
         self._context = client_context() if parts.scheme == "https" else None
         if self._context is not None:
@@ -160,6 +162,9 @@ class KeptConnections:
     def close(self) -> None:
         """Close those that are kept, and those in use once they have their answer."""
         self._closed = True
+        self._close_kept()
+
+    def _close_kept(self) -> None:
         while self._kept:
             try:
                 self._kept.pop().close()
@@ -167,6 +172,9 @@ class KeptConnections:
                 return
 
     def _take(self) -> PlainConnection:
+        if self._process != os.getpid():  # a fork: the parent reads from those that are kept
+            self._process = os.getpid()
+            self._close_kept()
         while True:
             try:
                 connection = self._kept.pop()  # the one used last

@@ -1,7 +1,7 @@
 """OTLP logs to rows of `logs`: bytes in, Arrow out. Pure; the clock comes in as `received_us`.
 
-What people wrote or got is never stored: the body of a GenAI event, keys of a structured body that carry contents, and
-what follows `prompt:` in an engine's line about a request.
+What people wrote or got is never stored: the body of a GenAI event, keys of a structured body and attributes that carry
+contents, and what follows `prompt:` or `"prompt":` in a line about a request.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from collector.attribute_values import as_text, attribute_dict, is_content, plain_value
+from collector.attribute_values import as_text, attribute_dict, plain_value
 from collector.decode_traces import AHEAD_US, EARLIEST_US
 from collector.decoded import Decoded, Rejected, RowBuilder
 from collector.errors import PermanentError
@@ -21,10 +21,14 @@ from collector.errors import PermanentError
 SEVERITIES = ("trace", "debug", "info", "warn", "error", "fatal")
 CONTENT_EVENTS = ("gen_ai.",)
 """Events that begin so have contents for a body."""
-CONTENT_KEYS = frozenset({"content", "prompt", "completion", "messages", "input", "output", "arguments", "tool_calls"})
-"""Keys of structured bodies that carry contents."""
-PROMPT = re.compile(r"\b(prompts?|prompt_token_ids|messages|completion|outputs?)\s*[:=]", re.IGNORECASE)
-"""How a line of text announces a prompt, as vLLM's request log does (`Received request …: prompt: '…'`)."""
+ANNOUNCED = r"prompts?|(?:prompt_)?(?:input|output|token)_ids|\b(?:messages|completions?|outputs?)"
+"""Words behind which a prompt or an answer follows in a line of text: `Received request …: prompt: '…'`."""
+NAMED = r"\b(?:arguments|contents?|inputs?|parts|responses?|texts?|tool_calls)"
+"""Words that say so only as a key in quotes, or where something in quotes or brackets is assigned: `text='…'`."""
+CONTENT_KEY = re.compile(rf"\w*?(?:{ANNOUNCED}|{NAMED})", re.IGNORECASE)
+"""Keys of structured bodies, and attributes, that carry contents."""
+PROMPT = re.compile(rf"(?:{ANNOUNCED})\\*['\"]?\s*[:=]|{NAMED}(?:\\*['\"]\s*:|\s*=(?=\s*\\*['\"\[{{(]))", re.IGNORECASE)
+"""How a line of text, JSON and Python among them, announces a prompt, as the request logs of vLLM and SGLang do."""
 DROPPED = "[not stored]"
 
 
@@ -69,7 +73,7 @@ def log_row(record: Any, scope: str, resource: dict[str, Any], received_us: int)
             f"time_unix_nano {nanoseconds} is before 2000 or more than a day ahead: "
             "check the sender's clock and unit (nanoseconds since 1970)"
         )
-    attributes = attribute_dict(record.attributes)
+    attributes = without_contents(attribute_dict(record.attributes))
     event_name = record.event_name or as_text(attributes.get("event.name", ""))
     replica = resource.get("infer.replica") or resource.get("service.instance.id")
     merged = {**resource, **attributes}
@@ -120,10 +124,9 @@ def body_text(record: Any, event_name: str) -> str | None:
 
 
 def without_contents(value: Any) -> Any:
-    """Take contents out of a body of any shape."""
+    """Take contents out of a body of any shape, or out of attributes."""
     if isinstance(value, dict):
-        kept = {key: one for key, one in value.items() if key not in CONTENT_KEYS and not is_content(key)}
-        return {key: without_contents(one) for key, one in kept.items()}
+        return {key: without_contents(one) for key, one in value.items() if not CONTENT_KEY.fullmatch(key)}
     if isinstance(value, list):
         return [without_contents(one) for one in value]
     if isinstance(value, str) and (announced := PROMPT.search(value)):

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from collector.audit import Audit, shortened
-from collector.errors import CollectorError, PermanentError, RetryableError
+from collector.errors import CollectorError, PermanentError, RetryableError, TooLargeError
 from collector.quotas import QuotaError
 from collector.receivers.http_messages import (
     Answer,
@@ -89,7 +89,7 @@ class SqlRoute:
         bearer = self.tokens.check(headers.get("authorization"), "read")
         bearer.spend_query()
         with Hold(self.room) as hold:
-            sql, parameters = question_of(await read_body(scope, receive, QUESTION_BYTES, hold))
+            sql, parameters = question_of(await read_question(scope, receive, hold))
         as_arrow = ARROW in headers.get("accept", "")
         remote = scope["client"][0] if scope.get("client") else None
         if self._running >= 4 * self.queries_limit:
@@ -132,6 +132,16 @@ def refusal(error: CollectorError) -> Answer:
     if isinstance(error, QuotaError):
         headers[429] = ((b"retry-after", str(error.retry_after_seconds).encode()),)
     return Answer(status, json.dumps({"error": str(error)}).encode(), JSON.encode(), headers.get(status, ()))
+
+
+async def read_question(scope: Scope, receive: Receive, hold: Hold) -> bytes:
+    """Read the whole body; see `read_body`."""
+    try:
+        return await read_body(scope, receive, QUESTION_BYTES, hold)
+    except TooLargeError as error:
+        raise TooLargeError(
+            f"SQL and parameters have over {QUESTION_BYTES} bytes, which no setting changes; ask in several queries"
+        ) from error
 
 
 def question_of(body: bytes) -> tuple[str, Mapping[str, Any]]:

@@ -13,7 +13,8 @@
         queries_per_minute: 120
 
 `printf %s "$TOKEN" | sha256sum` makes a hash. The file is read again when it changes, so a token is revoked by
-taking it out; a file that is broken then is told in the log, and the last good one stays in force.
+taking it out, and `tokens: []` lets nobody in; a file that is missing or broken then is told in the log at every look,
+and the last good one stays in force. What stands in the file is never told.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from collector.quotas import Bucket, QuotaError
 log = logging.getLogger(__name__)
 
 Right = Literal["read", "write", "admin"]
+Stamp = tuple[int, int, int, int]
 LOOK_SECONDS = 2.0
 """The file is looked at again after so long."""
 
@@ -50,7 +52,7 @@ class ForbiddenError(PermanentError):
 class Token(BaseModel):
     """One token that opens doors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     name: str = Field(min_length=1, description="Who holds it, for people and for the audit log.")
     sha256: str = Field(pattern="^[0-9a-fA-F]{64}$", description="SHA-256 of the token, in hex.")
@@ -70,9 +72,9 @@ class Token(BaseModel):
 class TokensFile(BaseModel):
     """The file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    tokens: tuple[Token, ...] = Field(min_length=1, description="The tokens.")
+    tokens: tuple[Token, ...] = Field(description="The tokens; without any nobody comes in.")
 
     @model_validator(mode="after")
     def _each_once(self) -> TokensFile:
@@ -139,11 +141,10 @@ class Tokens:
         self._clock = clock
         self._now = now
         self._bearers: dict[str, Bearer] = {}
-        self._seen: tuple[int, int] | None = None
+        self._seen: Stamp | None = None
         self._looked_at = clock()
         if file is not None:
-            self._take(read_tokens(file))
-            self._seen = stamp_of(file)
+            self._read(file)
 
     def __len__(self) -> int:
         """Return how many tokens there are."""
@@ -183,13 +184,27 @@ class Tokens:
             return
         self._looked_at = now
         try:
-            if (stamp := stamp_of(self._file)) == self._seen:
-                return
-            self._seen = stamp
-            self._take(read_tokens(self._file))
-            log.info("tokens_read_again", extra={"tokens": len(self._bearers)})
-        except (OSError, PermanentError) as error:
+            if self._read(self._file):
+                log.info("tokens_read_again", extra={"tokens": len(self._bearers)})
+        except PermanentError as error:
             log.error("tokens_file_broken", extra={"error": str(error), "in_force": "the last good one"})
+
+    def _read(self, file: Path) -> bool:
+        """Put the file in force where it is not the one that was seen last; say whether it is another.
+
+        Raises:
+            PermanentError: the file is missing or not as it should be; it is read again the next time.
+        """
+        try:
+            stamp = stamp_of(file)  # before the file is read: what is written meanwhile is seen the next time
+            if stamp == self._seen:
+                return False
+            tokens = read_tokens(file)
+        except OSError as error:
+            raise PermanentError(f"the tokens file can't be read: {error}; name another with --tokens-file") from error
+        self._take(tokens)
+        self._seen = stamp
+        return True
 
     def _take(self, tokens: tuple[Token, ...]) -> None:
         """Put tokens in force; one that did not change keeps what is left of its quotas."""
@@ -197,23 +212,29 @@ class Tokens:
         self._bearers = {one.sha256.lower(): known.get(one) or Bearer(one, self._clock) for one in tokens}
 
 
-def stamp_of(file: Path) -> tuple[int, int]:
-    """Return what changes when a file is written."""
+def stamp_of(file: Path) -> Stamp:
+    """Return what changes when a file is written or another takes its place.
+
+    Raises:
+        OSError: there is none.
+    """
     status = file.stat()
-    return status.st_mtime_ns, status.st_size
+    return status.st_ino, status.st_ctime_ns, status.st_mtime_ns, status.st_size
 
 
 def read_tokens(file: Path) -> tuple[Token, ...]:
     """Read a tokens file.
 
     Raises:
-        PermanentError: the file is missing or not as it should be.
+        OSError: it can't be read.
+        PermanentError: it is not as it should be; the message holds nothing of what stands in it.
     """
     try:
         return TokensFile.model_validate(yaml.safe_load(file.read_text(encoding="utf-8"))).tokens
-    except (OSError, UnicodeDecodeError) as error:
-        raise PermanentError(f"the tokens file can't be read: {error}; name another with --tokens-file") from error
-    except (yaml.YAMLError, ValidationError) as error:
-        raise PermanentError(
-            f"{file} is not a tokens file ({error}); it holds 'tokens: [{{name, sha256, may}}]'"
-        ) from error
+    except yaml.MarkedYAMLError as error:  # it would tell the line as it stands there
+        why = f"line {error.problem_mark.line + 1} is no YAML" if error.problem_mark else "it is no YAML"
+    except ValidationError as error:
+        why = str(error)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        why = "it is no YAML"
+    raise PermanentError(f"{file} is not a tokens file ({why}); it holds 'tokens: [{{name, sha256, may}}]'")

@@ -167,14 +167,22 @@ def add_key(tables, data, at, length, digest, slot):  # type: ignore[no-untyped-
 
 @compiled
 def flags_of(tables, data, at, length):  # type: ignore[no-untyped-def]
-    """Tell whether a name carries contents, or describes the sender."""
+    """Tell whether a name carries contents, in whatever case, or describes the sender."""
     flags = np.uint8(0)
     for i in range(tables.prefix_flags.shape[0]):
         start = tables.prefix_starts[i]
         prefix_length = tables.prefix_starts[i + 1] - start
-        if prefix_length > length or not same_bytes(tables.prefix_bytes, start, data, at, prefix_length):
+        if prefix_length > length:
             continue
-        whole = tables.prefix_flags[i] == known.SENDER or prefix_length == length or data[at + prefix_length] == 46
+        if tables.prefix_flags[i] == known.SENDER:
+            whole = same_bytes(tables.prefix_bytes, start, data, at, prefix_length)
+        else:
+            whole = prefix_length == length or data[at + prefix_length] == 46
+            j = np.int64(0)
+            while whole and j < prefix_length:
+                byte = data[at + j]
+                whole = (byte + 32 if 65 <= byte <= 90 else byte) == tables.prefix_bytes[start + j]
+                j += 1
         if whole:
             flags |= tables.prefix_flags[i]
     return flags

@@ -46,6 +46,15 @@ def test_a_file_that_is_there_is_gone_on_with(tmp_path: Path) -> None:
     assert [json.loads(line)["number"] for line in lines_of(tmp_path)] == [0, 1]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\x0b", "\x1c", "\x85", "\u2028", "\u2029"])
+def test_what_is_told_ends_no_line(tmp_path: Path, end: str) -> None:
+    log = Audit(tmp_path, 10_000)
+    log.write(ANYBODY, "query", None, sql=f'SELECT 1 -- ü{end}{{"who": "somebody else"}}')
+    log.close()
+    (line,) = lines_of(tmp_path)
+    assert json.loads(line)["sql"] == f'SELECT 1 -- ü{end}{{"who": "somebody else"}}'
+
+
 def test_lines_of_many_threads_are_all_there_and_whole(tmp_path: Path) -> None:
     log = Audit(tmp_path, 10**7)
 

@@ -1,13 +1,14 @@
 """The client of a running collector: proxies, connections that break off, and what it says of wrong input."""
 
 import http.client
+import os
 import socket
 import struct
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -386,3 +387,20 @@ def test_a_connection_in_use_is_closed_once_it_has_its_answer(collector):
     connection.connect()
     assert kept.post("/api/v1/sql", b'{"sql": "SELECT 1"}', {"Content-Type": "application/json"}).status == 200
     assert connection.sock is None
+
+
+def test_a_child_by_fork_leaves_the_parents_connections_alone(collector):
+    kept = KeptConnections(collector.api, 20)
+    with closing(kept):
+        body, headers = b'{"sql": "SELECT 1"}', {"Content-Type": "application/json"}
+        assert kept.post("/api/v1/sql", body, headers).status == 200
+        (of_parent,) = kept._kept
+        child = os.fork()
+        if child == 0:
+            with suppress(BaseException):
+                reply = kept.post("/api/v1/sql", body, headers)
+                os._exit(0 if reply.status == 200 and of_parent not in kept._kept and of_parent.sock is None else 1)
+            os._exit(2)
+        assert os.waitpid(child, 0)[1] == 0
+        assert kept.post("/api/v1/sql", body, headers).status == 200
+        assert list(kept._kept) == [of_parent]

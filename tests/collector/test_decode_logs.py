@@ -1,5 +1,8 @@
 """Log records become rows that lead to their traces, and carry nothing that people wrote."""
 
+import json
+import time
+
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
@@ -71,6 +74,24 @@ SECRET = "my cat is called Tom"
         record(f"Received request cmpl-1: prompt: '{SECRET}', params: SamplingParams(n=1)"),
         record(body={"kvlist_value": {"values": key_values({"id": 1, "content": SECRET})}}),
         record("ok", attributes={"gen_ai.prompt.0.content": SECRET}),
+        record("ok", attributes={"content": SECRET}),
+        record("ok", attributes={"prompt": SECRET}),
+        record("ok", attributes={"x": {"Content": SECRET}, "log.original": f"prompt: {SECRET}"}),
+        record(json.dumps({"prompt": SECRET})),
+        record(json.dumps({"body": json.dumps({"prompt": SECRET})})),
+        record(str({"prompt": SECRET})),
+        record(json.dumps({"messages": [{"content": SECRET}]})),
+        record(json.dumps({"role": "user", "content": SECRET})),
+        record(json.dumps({"choices": [{"text": SECRET}]})),
+        record(f"Receive: obj=GenerateReqInput(rid='1f', text='{SECRET}', stream=False)"),
+        record(f"Receive: obj=GenerateReqInput(rid='1f', text=['{SECRET}'], stream=False)"),
+        record(f"Receive: obj=GenerateReqInput(input_ids=[1, 2], x='{SECRET}')"),
+        record(f"Finish: obj=GenerateReqInput(rid='1f'), out={{'text': '{SECRET}'}}"),
+        record(f"system_prompt = {SECRET}"),
+        *(
+            record(body={"kvlist_value": {"values": key_values({key: [SECRET]})}})
+            for key in ("Prompt", "prompts", "text", "parts", "response", "system_prompt", "gen_ai.prompt", "input_ids")
+        ),
     ],
 )
 def test_what_people_wrote_is_not_stored(said):
@@ -82,6 +103,27 @@ def test_the_rest_of_such_a_record_is():
     assert row["body"] == "Received request cmpl-1: prompt: [not stored]"
     (row,) = rows(record(body={"kvlist_value": {"values": key_values({"id": 1, "content": SECRET})}}))
     assert row["body"] == '{"id": 1}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Avg prompt throughput: 3.1 tokens/s, Avg generation throughput: 9.5 tokens/s, Running: 1 reqs",
+        '{"usage": {"prompt_tokens": 5, "completion_tokens": 7}, "status": 200}',
+        "response: 200, message: connection refused, content-type: text/plain, context=long",
+    ],
+)
+def test_lines_that_announce_no_content_stay_whole(text):
+    assert rows(record(text, attributes={"note": text}))[0]["body"] == text
+    assert dict(rows(record("", attributes={"note": text}))[0]["attributes"]) == {"note": text}
+
+
+@pytest.mark.parametrize("text", ["a" * 200_000, "prompt " * 30_000, "prompt" + " " * 200_000, "text=" * 40_000])
+def test_a_long_line_is_read_once(text):
+    started = time.process_time()
+    rows(record(text))
+    rows(record(body={"kvlist_value": {"values": key_values({text: 1})}}))
+    assert time.process_time() - started < 2
 
 
 def test_an_absurd_time_rejects_its_record_alone():

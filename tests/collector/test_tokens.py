@@ -3,10 +3,12 @@
 import hashlib
 import os
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import yaml
 
+from collector import tokens as tokens_module
 from collector.errors import PermanentError
 from collector.quotas import Bucket, QuotaError
 from collector.tokens import ForbiddenError, Tokens, UnknownTokenError
@@ -88,7 +90,7 @@ def test_a_token_taken_out_of_the_file_is_revoked(file):
     assert tokens.check(bearer("two"), "read")
 
 
-@pytest.mark.parametrize("broken", ["tokens: [", "tokens: []", ""])
+@pytest.mark.parametrize("broken", ["tokens: [", "tokens:", "", "tokens: [{expires_at: 2027-13-01}]", "\0"])
 def test_a_file_that_breaks_leaves_the_last_good_one_in_force(file, broken):
     clock = Clock()
     write(file, entry("one"))
@@ -104,6 +106,77 @@ def test_a_file_that_breaks_leaves_the_last_good_one_in_force(file, broken):
     assert tokens.check(bearer("new"), "read")
     with pytest.raises(UnknownTokenError):
         tokens.check(bearer("one"), "read")
+
+
+def test_a_file_that_could_not_be_read_once_is_read_again(file, monkeypatch, caplog):
+    clock = Clock()
+    write(file, entry("one"), entry("two"))
+    tokens = Tokens(file, clock=clock)
+    write(file, entry("two"))
+
+    def refuse(*_args, **_how):
+        raise PermissionError("no")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", refuse)
+        for clock.seconds in (3.0, 6.0):
+            assert tokens.check(bearer("one"), "read")
+    assert [one.message for one in caplog.records] == ["tokens_file_broken"] * 2
+    clock.seconds = 9
+    with pytest.raises(UnknownTokenError):
+        tokens.check(bearer("one"), "read")
+
+
+def test_another_file_of_the_same_time_and_size_is_read(file, tmp_path):
+    clock = Clock()
+    write(file, entry("one"))
+    os.utime(file, ns=(0, 0))
+    tokens = Tokens(file, clock=clock)
+    other = tmp_path / "other.yaml"
+    write(other, entry("two"))
+    os.utime(other, ns=(0, 0))
+    other.rename(file)
+    clock.seconds = 3
+    assert tokens.check(bearer("two"), "read")
+
+
+def test_what_is_written_while_the_file_is_read_at_the_start_is_read_again(file, monkeypatch):
+    clock = Clock()
+    write(file, entry("one"))
+    read = tokens_module.read_tokens
+
+    def read_and_write(path):
+        found = read(path)
+        write(path, entry("two"))
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tokens_module, "read_tokens", read_and_write)
+        tokens = Tokens(file, clock=clock)
+    clock.seconds = 3
+    with pytest.raises(UnknownTokenError):
+        tokens.check(bearer("one"), "read")
+
+
+def test_the_last_token_is_revoked_by_an_empty_list(file):
+    clock = Clock()
+    write(file, entry("one"))
+    tokens = Tokens(file, clock=clock)
+    write(file)
+    clock.seconds = 3
+    with pytest.raises(UnknownTokenError):
+        tokens.check(bearer("one"), "read")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["tokens: [{name: a, sha256: plain-secret}]", "tokens:\n  - name: a\n    sha256: [plain-secret\n", "plain-secret"],
+)
+def test_what_stands_in_the_file_is_not_told(file, text):
+    file.write_text(text)
+    with pytest.raises(PermanentError, match="is not a tokens file") as refused:
+        Tokens(file)
+    assert "plain-secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bench.fuzz_traces import RECEIVED_US, difference, some_body
 from bench.request_spans import RESOURCE, request_span
+from collector.attribute_values import CONTENT_PREFIXES, is_content
 from collector.decode_traces import decode_traces
 from collector.decoded import merged_entries, merged_tables
 from collector.errors import PermanentError
@@ -25,7 +26,16 @@ VALUES = st.one_of(
     st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(), st.text(max_size=20), st.binary(max_size=10),
     st.lists(st.one_of(st.text(max_size=5), st.integers(-5, 5), st.floats(), st.booleans()), max_size=3),
 )  # fmt: skip
-NAMES = st.one_of(st.sampled_from([one.name for one in semconv.REQUEST_ATTRIBUTES]), st.text(max_size=10))
+CONTENTS = st.builds(
+    lambda name, upper, more: (name.upper() if upper else name.title()) + more,
+    st.sampled_from(CONTENT_PREFIXES), st.booleans(),
+    st.sampled_from(["", ".0", "s", "\u212a", "."]),
+)  # fmt: skip
+NAMES = st.one_of(
+    st.sampled_from([one.name for one in semconv.REQUEST_ATTRIBUTES]), st.text(max_size=10), CONTENTS,
+    CONTENTS.map(lambda name: name.replace("k", "\u212a").replace("i", "\u0130")),
+)  # fmt: skip
+NESTED = st.recursive(VALUES, lambda value: st.dictionaries(NAMES, value, max_size=2), max_leaves=4)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +61,7 @@ def assert_walked(walker, body):
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    own=st.dictionaries(NAMES, VALUES, max_size=8), of_resource=st.dictionaries(NAMES, VALUES, max_size=6),
+    own=st.dictionaries(NAMES, NESTED, max_size=8), of_resource=st.dictionaries(NAMES, VALUES, max_size=6),
     start=st.one_of(st.just(1_790_000_000_000_000_001), st.integers(0, 2**64 - 1)), end=st.integers(0, 2**64 - 1),
     kind=st.integers(-1, 9), name=st.sampled_from(["chat", "llm_request", ""]), as_request=st.booleans(),
 )  # fmt: skip
@@ -105,6 +115,7 @@ def test_odd_bodies_of_a_thousand_seeds_give_what_the_reference_gives(walker):
         span_message(1, {**OK, "infer.team": "検索", "infer.app": "naïve", "gen_ai.prompt": "a secret"}),
         span_message(1, {"db": "pg", "n": -3, "x": 0.1, "ok": True, "list": ["a", 1, 0.5, True]}, kind=3),
         span_message(1, status={"code": 2, "message": "boom"}, parent_span_id=b"12345678", trace_state="a=b"),
+        span_message(1, parent_span_id=bytes(8)),
         span_message(1, events=[{"name": "exception", "attributes": key_values({"exception.type": "Timeout"})}]),
         span_message(1, links=[{"trace_id": bytes(16), "span_id": bytes(8), "attributes": key_values({"a": 1})}]),
         span_message(1, {"gen_ai.usage.prompt_tokens": 5, "gen_ai.latency.e2e": 0.1}, name="llm_request"),
@@ -113,6 +124,16 @@ def test_odd_bodies_of_a_thousand_seeds_give_what_the_reference_gives(walker):
 def test_the_usual_spans_are_decoded_by_the_walker_itself(walker, span):
     resource = {**RESOURCE, "process.command_args": ["python", "serve.py"], "process.pid": 7, "host.name": "h"}
     assert_walked(walker, traces_body(span, resource=resource))
+
+
+@settings(deadline=None)
+@given(st.dictionaries(CONTENTS, VALUES, max_size=8))
+def test_names_of_contents_are_left_out_in_any_case(walker, attributes):
+    body = traces_body(span_message(1, {**attributes, "Gen_AI.Prompt.0": "S", "PROMPT": "S", "Promptly": "kept"}))
+    assert_same(walker, body)
+    (cell,) = merged_tables([decode_traces(body, RECEIVED_US)])["spans"]["attributes"].to_pylist()
+    names = [name for name, _ in cell]
+    assert not any(map(is_content, names)) and "Promptly" in names
 
 
 def test_a_value_that_fits_no_column_beside_the_same_by_vllms_name_is_left_to_the_reference(walker):
