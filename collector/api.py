@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from collector.audit import Audit
+from collector.decode_traces import AHEAD_US, EARLIEST_US
 from collector.errors import CollectorError, PermanentError
 from collector.receivers.http_messages import Disconnected, read_body
 from collector.receivers.intake import Intake
@@ -181,8 +182,15 @@ class Api:
         """Make a backup beside landing and queries, and answer where it is."""
         bearer = self.tokens.check(request.headers.get("authorization"), "admin")
         loop = asyncio.get_running_loop()
-        folder, size_bytes = await loop.run_in_executor(None, self.back_up)
-        self.audit.write(bearer, "backup", remote_of(request), folder=str(folder), size_bytes=size_bytes)
+        told: dict[str, Any] = {"status": 500}
+        try:
+            folder, size_bytes = await loop.run_in_executor(None, self.back_up)
+            told = {"status": 200, "folder": str(folder), "size_bytes": size_bytes}
+        except CollectorError as error:
+            told = {"status": status_of(error), "error": str(error)}
+            raise
+        finally:
+            self.audit.write(bearer, "backup", remote_of(request), **told)
         return JSONResponse({"folder": str(folder), "size_bytes": size_bytes})
 
     async def readyz(self) -> Response:
@@ -275,7 +283,7 @@ def observed_time(text: str | None, now: datetime) -> datetime:
     """Return the time of a scrape: ISO 8601 (UTC where it has no zone), or seconds since 1970; none is now.
 
     Raises:
-        PermanentError: it is neither.
+        PermanentError: it is neither, or before 2000 or more than a day ahead.
     """
     if text is None:
         return now
@@ -285,9 +293,14 @@ def observed_time(text: str | None, now: datetime) -> datetime:
         seconds = None
     try:
         if seconds is not None:
-            return datetime.fromtimestamp(seconds, UTC)
-        # A plus sign in an address that was not quoted arrives as a space.
-        value = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
+            value = datetime.fromtimestamp(seconds, UTC)
+        else:  # a plus sign in an address that was not quoted arrives as a space
+            value = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
     except (ValueError, OverflowError, OSError) as error:
         raise PermanentError(f"observed_at {text!r} is neither ISO 8601 nor seconds since 1970") from error
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
+    value = value if value.tzinfo else value.replace(tzinfo=UTC)
+    if not EARLIEST_US <= value.timestamp() * 1e6 <= now.timestamp() * 1e6 + AHEAD_US:
+        raise PermanentError(
+            f"observed_at {text!r} is before 2000 or more than a day ahead: check the clock and the unit"
+        )
+    return value

@@ -33,7 +33,7 @@ from collector.archive_views import (
     live_files,
     quoted,
 )
-from collector.errors import RetryableError
+from collector.errors import CollectorError, RetryableError
 from collector.keyed_inserts import hashes_of, time_in_key
 from collector.seen_keys import Hashes
 from collector.table_contracts import BOOKKEEPING, TableContract, table_contracts, time_column_of
@@ -77,12 +77,17 @@ class Archive:
     """The live files."""
     places: dict[str, Place] = field(default_factory=dict)
     """By address."""
+    is_begun: bool = False
+    """A day has been archived, or soon will be: who reads is to look among the views over the archive first."""
+    unreadable: list[ArchivedFile] = field(default_factory=list)
+    """Those of them whose columns could not be read when they were looked at."""
     _horizons: dict[str, datetime] = field(default_factory=dict)
 
     def open(self) -> None:
         """Read which files there are; must come before the settings are locked."""
         self.files = live_files(self.connection)
         self._horizons = horizons(self.files)
+        self.is_begun = bool(self.files)
         for address in {"", self.address or "", *(file.place for file in self.files)}:
             self.places[address] = place_of(address or None, self.folder)
 
@@ -114,8 +119,22 @@ class Archive:
             return [(row[0], int(row[1])) for row in cursor.execute(sql, {"before": before}).fetchall()]
 
     def move_before(self, before: date) -> int:
-        """Move all days that are over before a day out of every large table; return the rows moved."""
-        return sum(self.move(table, day) for table in large_tables() for day, _ in self.days_before(table, before))
+        """Move all days that are over before a day out of every large table; return the rows moved.
+
+        Raises:
+            RetryableError: a day could not be moved; the others were.
+        """
+        moved, failed = 0, list[CollectorError]()
+        for table in large_tables():
+            for day, _ in self.days_before(table, before):
+                try:
+                    moved += self.move(table, day)
+                except CollectorError as error:
+                    log.error("day_not_archived", extra={"table": table, "day": str(day), "error": str(error)})
+                    failed.append(error)
+        if failed:
+            raise failed[0]
+        return moved
 
     def move(self, table: str, day: date) -> int:
         """Move one day of one table, with what was archived of that day before; return the rows moved.
@@ -132,6 +151,7 @@ class Archive:
 
     def _move_once(self, table: str, day: date, earlier: list[ArchivedFile]) -> int | None:
         contract = table_contracts()[table]
+        self.is_begun = True  # long before the rows leave the table: no reader stays on it alone
         path = f"{table}/day={day}/{self.new_name()}.parquet"
         self._announce(path, table, day)
         self.at_step("announced")
@@ -277,7 +297,7 @@ class Archive:
             ).fetchall()
 
     def _commit(self, cursor: duckdb.DuckDBPyConnection, files: list[ArchivedFile]) -> None:
-        build_views(cursor, files, self.places)
+        build_views(cursor, files, self.places, broken=self.unreadable)
         self.at_step("views")
         cursor.execute("COMMIT").fetchall()
         self.files, self._horizons = files, horizons(files)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import duckdb
 
 CHUNK_BYTES = 4 * 2**20
+PARQUET_MARK = b"PAR1"
+"""What a Parquet file begins and ends with."""
 
 
 class Place(Protocol):
@@ -36,6 +38,9 @@ class Place(Protocol):
 
     def checksum(self, path: str) -> tuple[str, int] | None:
         """Return a file's SHA-256 and size; None where it is not there."""
+
+    def seems_whole(self, path: str) -> bool:
+        """Tell, where that is cheap, whether a file is there and ends as Parquet does; true where it is not."""
 
     def fetch(self, path: str, target: Path) -> None:
         """Copy a file to the local disk."""
@@ -73,6 +78,15 @@ class FolderPlace:
     def checksum(self, path: str) -> tuple[str, int] | None:
         """Return SHA-256 and size."""
         return checksum_of(self.folder / path)
+
+    def seems_whole(self, path: str) -> bool:
+        """Look at the file's last bytes."""
+        try:
+            with (self.folder / path).open("rb") as file:
+                file.seek(-len(PARQUET_MARK), os.SEEK_END)
+                return file.read() == PARQUET_MARK
+        except OSError:
+            return False
 
     def fetch(self, path: str, target: Path) -> None:
         """Copy a file."""
@@ -135,6 +149,10 @@ class ObjectPlace:
         except OSError as error:
             raise RetryableError(f"the archive {self.prefix} can't be read: {error}") from error
         return digest.hexdigest(), size
+
+    def seems_whole(self, path: str) -> bool:
+        """Ask nobody: a bucket that can't be reached for a while loses no file."""
+        return True
 
     def fetch(self, path: str, target: Path) -> None:
         """Download an object."""

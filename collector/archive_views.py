@@ -2,22 +2,27 @@
 
 Readers look there first (`search_path`), so `requests` is all requests, wherever they are. The tables keep their names
 and their schema `main`; the writer and migrations know only those. A view has one branch a month, with the month as a
-condition: a query of last week opens no file of last year.
+condition: a query of last week opens no file of last year. A file that can't be read has a branch of its own, which
+fails wherever its day is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from itertools import groupby
 
 import duckdb
 
-from collector.archive_places import Place
+from collector.archive_places import FolderPlace, Place
 from collector.table_contracts import TableContract, table_contracts, time_column_of
 
+log = logging.getLogger(__name__)
+
 SCHEMA = "whole"
+RESTORE = "restore it and restart the collector, or take its day out with `fleetmeter store expire`"
 LIVE_SQL = """
 SELECT path, table_name, day, coalesce(place, ''), column_names, rows_count
 FROM archive_files WHERE state = 'live' ORDER BY table_name, day, path
@@ -59,6 +64,7 @@ def build_views(
     *,
     schema: str = SCHEMA,
     tables: str = "main",
+    broken: Collection[ArchivedFile] = (),
 ) -> None:
     """Make the views anew, within the connection's transaction.
 
@@ -68,20 +74,27 @@ def build_views(
         places: by address; the empty one is the folder beside the database.
         schema: where the views go, as SQL.
         tables: where the tables are, as SQL.
+        broken: files that are known to be unreadable; those that don't seem whole are found here.
     """
+    unreadable = {file for file in files if file in broken or not places[file.place].seems_whole(file.path)}
     views = connection.execute(
         "SELECT view_name, sql FROM duckdb_views() WHERE schema_name = 'main' AND NOT internal ORDER BY view_oid"
     ).fetchall()
     if schema == SCHEMA:
         connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE").fetchall()
+        connection.execute(f"CREATE SCHEMA {SCHEMA}").fetchall()
         if not files:
             return
-        connection.execute(f"CREATE SCHEMA {SCHEMA}").fetchall()
     for table, of_table in groupby(sorted(files, key=lambda file: file.table), key=lambda file: file.table):
-        sql = spanning_sql(table_contracts()[table], list(of_table), places, tables)
-        connection.execute(f'CREATE VIEW {schema}."{table}" AS {sql}').fetchall()
+        contract, present = table_contracts()[table], list(of_table)
+        sql = spanning_sql(contract, [file for file in present if file not in unreadable], places, tables)
+        for file in present:
+            if file in unreadable:
+                log.error("archived_file_unreadable", extra={"path": file.path, "fix": RESTORE})
+                sql += f"\nUNION ALL {failing_sql(contract, file)}"
+        connection.execute(f'CREATE OR REPLACE VIEW {schema}."{table}" AS {sql}').fetchall()
     for name, sql in views:
-        connection.execute(f'CREATE VIEW {schema}."{name}" AS {definition(sql)}').fetchall()
+        connection.execute(f'CREATE OR REPLACE VIEW {schema}."{name}" AS {definition(sql)}').fetchall()
 
 
 def views_are_current(
@@ -127,6 +140,39 @@ def files_sql(contract: TableContract, files: Sequence[ArchivedFile], places: Ma
             f"WHERE \"{clock}\" >= TIMESTAMP '{month}' AND \"{clock}\" < TIMESTAMP '{following_month(month)}'"
         )
     return "\nUNION ALL ".join(branches)
+
+
+def failing_sql(contract: TableContract, file: ArchivedFile) -> str:
+    """Return a SELECT that fails wherever it is asked for a row of a file's day.
+
+    Every column is the failure, so that no condition but one on the time leaves it out, as with files that are there.
+    """
+    said = quoted(f"archived file {file.path} can't be read: {RESTORE}")
+    columns = ", ".join(
+        f'error(CASE WHEN no = 0 THEN {said} END)::{kind} AS "{name}"' for name, kind in column_types(contract).items()
+    )
+    first, last = (datetime.combine(day, time()) for day in (file.day, date.fromordinal(file.day.toordinal() + 1)))
+    clock = time_column_of(contract)
+    return (
+        f"SELECT * FROM (SELECT {columns} FROM range(1) AS one(no)) "
+        f"WHERE \"{clock}\" >= TIMESTAMP '{first}' AND \"{clock}\" < TIMESTAMP '{last}'"
+    )
+
+
+def unreadable_files(
+    connection: duckdb.DuckDBPyConnection, files: Sequence[ArchivedFile], places: Mapping[str, Place]
+) -> list[ArchivedFile]:
+    """Find the files of folders whose columns DuckDB can't read; those of buckets are not looked at."""
+    found = []
+    for file in files:
+        if isinstance(places[file.place], FolderPlace):
+            try:
+                connection.execute(
+                    f"SELECT 1 FROM read_parquet([{quoted(places[file.place].address_of(file.path))}]) LIMIT 0"
+                ).fetchall()
+            except duckdb.Error:
+                found.append(file)
+    return found
 
 
 def branch_order(file: ArchivedFile) -> tuple[date, str, tuple[str, ...], date, str]:

@@ -24,8 +24,10 @@ import duckdb
 
 from collector.archive import Archive
 from collector.archive_places import FolderPlace, checksum_of, sync
+from collector.archive_views import RESTORE
 from collector.config import CollectorConfig
 from collector.errors import PermanentError, RetryableError
+from collector.spool import segments_in
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,10 @@ class Listed(TypedDict):
     sha256: str
     """Hexadecimal."""
     size_bytes: int
+
+
+RESTORING = "restoring"
+"""Stands in a data folder while it is restored, so that what a restore that was broken off left there is its own."""
 
 
 def back_up(
@@ -65,6 +71,8 @@ def back_up(
         folder.mkdir(parents=True)
     except FileExistsError as error:
         raise PermanentError(f"{folder} is there already; name a new folder") from error
+    except OSError as error:
+        raise RetryableError(f"{folder} can't be made: {error}; name another folder, or mend the disk") from error
     try:
         with disk_errors(folder):
             checkpointed(connection)
@@ -125,9 +133,11 @@ def held_spool(spool: Path, folder: Path) -> list[tuple[Path, Path]]:
         The names that hold them, and where they are to be copied.
     """
     held = []
+    for left in spool.glob(".backup-*"):  # of a backup that was broken off
+        left.unlink(missing_ok=True)
     target_folder = folder / "spool"
     target_folder.mkdir()
-    for segment in sorted(spool.glob("segment-*.spool")):
+    for segment in segments_in(spool).values():
         target = target_folder / segment.name
         name = spool / f".backup-{os.getpid()}-{segment.name}"
         try:
@@ -147,8 +157,11 @@ def copy_archive(archive: Archive, folder: Path) -> None:
             continue
         target = folder / "archive" / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
+        source = place.folder / file.path
+        if not source.is_file():
+            raise RetryableError(f"archived file {source} is missing: {RESTORE}")
         try:
-            os.link(place.folder / file.path, target)
+            os.link(source, target)
         except OSError:
             place.fetch(file.path, target)
 
@@ -183,18 +196,24 @@ def read_list(backup: Path) -> dict[str, Listed]:
         PermanentError: it is no backup, or a file is not as it was written.
     """
     try:
-        files = json.loads((backup / LIST).read_text(encoding="utf-8"))["files"]
+        files = {
+            str(name): Listed(sha256=str(stated["sha256"]), size_bytes=int(stated["size_bytes"]))
+            for name, stated in json.loads((backup / LIST).read_bytes())["files"].items()
+        }
     except FileNotFoundError as error:
         raise PermanentError(f"{backup} is no backup, or one that was broken off: it has no {LIST}") from error
-    except (ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PermanentError(f"{backup / LIST} can't be read: {error}") from error
+    if DATABASE not in files:
+        raise PermanentError(f"{backup} has no {DATABASE}; take another backup")
     for name, stated in files.items():
+        if not (backup / name).resolve().is_relative_to(backup.resolve()):
+            raise PermanentError(f"{backup / LIST} names {name}, which is outside of it; take another backup")
         found = checksum_of(backup / name)
         if found is None or found[0] != stated["sha256"]:
             wrong = "is missing" if found is None else "is not what was written"
             raise PermanentError(f"{backup / name} {wrong}; take another backup")
-    checked: dict[str, Listed] = files
-    return checked
+    return files
 
 
 def restore(backup: Path, data_dir: Path) -> int:
@@ -207,23 +226,31 @@ def restore(backup: Path, data_dir: Path) -> int:
         RetryableError: the disk is full.
     """
     files = read_list(backup)
-    if (data_dir / DATABASE).exists():
+    begun = data_dir / RESTORING
+    taken = (DATABASE,) if begun.exists() else (DATABASE, f"{DATABASE}.wal", "archive", "spool")
+    if there := [name for name in taken if holds(data_dir / name)]:
         raise PermanentError(
-            f"{data_dir} has a database already; restore into a new folder, or move that one away first"
+            f"{data_dir} has {', '.join(there)} already; restore into a new folder, or move all of it away first"
         )
     with disk_errors(data_dir):
         data_dir.mkdir(parents=True, exist_ok=True)
-        for stale in (data_dir / "spool").glob("segment-*.spool"):
-            raise PermanentError(f"{stale} is there already; restore into a new folder")
+        begun.touch()
         for name in sorted(files, key=lambda name: name == DATABASE):
             target = data_dir / name
             target.parent.mkdir(parents=True, exist_ok=True)
             draft = target.with_name(target.name + ".part")
             shutil.copyfile(backup / name, draft)
             sync(draft)
+            if name == DATABASE:
+                begun.unlink()
             draft.replace(target)
             sync(target.parent)
     return sum(file["size_bytes"] for file in files.values())
+
+
+def holds(path: Path) -> bool:
+    """Tell whether a path is a file, or a folder that is not empty."""
+    return any(path.iterdir()) if path.is_dir() else path.exists()
 
 
 @contextmanager

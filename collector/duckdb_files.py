@@ -40,7 +40,7 @@ def open_file(path: Path | str, read_only: bool, config: dict[str, str]) -> duck
     except OSError as error:
         raise PermanentError(f"the folder of {path} can't be made: {error}") from error
     except duckdb.Error as error:
-        if "lock" in str(error).lower():
+        if "could not set lock" in str(error).lower():
             raise RetryableError(
                 f"{path} is held by another process (a running collector?); ask that one with --url ({error})"
             ) from error

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import pyarrow as pa
 
 from collector import backups
 from collector.archive import Archive, large_tables
-from collector.archive_views import build_views, views_are_current
+from collector.archive_views import SCHEMA, build_views, unreadable_files, views_are_current
 from collector.config import CollectorConfig
 from collector.duckdb_files import lock_in, open_file, settings
 from collector.errors import CollectorError, PermanentError, RetryableError, StoreFailedError
@@ -52,6 +54,10 @@ def open_store(config: CollectorConfig) -> Store:
         memory_limit_bytes=config.duckdb_memory_bytes,
         archive=config.archive_url,
     )
+
+
+OF_CONTENT = (ArithmeticError, ValueError, TypeError, pa.ArrowException)
+"""What a value may cause that Python or Arrow can't hold: whoever lands its record again meets it again."""
 
 
 class FileStore:
@@ -101,8 +107,11 @@ class FileStore:
         self.rollups = Rollups(self.cursor, self._writing)
         try:
             self._prepare()
-        except BaseException:
+        except BaseException as error:
             self._connection.close()
+            if isinstance(error, duckdb.Error):
+                kind = RetryableError if isinstance(error, PASSING) else PermanentError
+                raise kind(f"{path} can't be read: {error}; if it is damaged, restore the last backup") from error
             raise
         self._door = SqlDoor(self.cursor)
 
@@ -117,25 +126,30 @@ class FileStore:
         if not views_are_current(self._connection, self.archive.files, self.archive.places):
             self._build_views()
         if not self.read_only:
+            self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}").fetchall()
             self.archive.tidy()
             self.rollups.open()
 
     def _build_views(self) -> None:
         """Make the views over archived days: after a migration, and where the folder was moved or restored."""
-        files, places = self.archive.files, self.archive.places
-        try:
-            if not self.read_only:
-                build_views(self._connection, files, places)
-                return
+        cursor, build = self._connection, partial(build_views, self._connection)
+        if self.read_only:
             self._connection.execute("ATTACH ':memory:' AS elsewhere (READ_WRITE)").fetchall()
             self._search_path = f"elsewhere.main,{self._database}.main"
             cursor = self.cursor()
-            build_views(cursor, files, places, schema="elsewhere.main", tables=f"{self._database}.main")
-            cursor.close()
+            build = partial(build_views, cursor, schema="elsewhere.main", tables=f"{self._database}.main")
+        files, places = self.archive.files, self.archive.places
+        try:
+            try:
+                build(files, places)
+            except duckdb.Error:
+                self.archive.unreadable = unreadable_files(cursor, files, places)
+                if not self.archive.unreadable:
+                    raise
+                build(files, places, broken=self.archive.unreadable)
         except duckdb.Error as error:
             raise RetryableError(
-                f"archived days of {self.path} can't be read: {error}; make the archive reachable, "
-                "or see `fleetmeter store verify`"
+                f"archived days of {self.path} can't be read: {error}; make the archive reachable"
             ) from error
 
     def migrate(self) -> list[str]:
@@ -186,6 +200,8 @@ class FileStore:
                 raise translated(error) from error
             if isinstance(error, MemoryError):
                 raise RetryableError(f"no memory to land a batch: {error}") from error
+            if isinstance(error, OF_CONTENT):
+                raise PermanentError(f"a row can't be landed: {type(error).__name__}: {error}") from error
             raise
         finally:
             cursor.close()
@@ -244,7 +260,7 @@ class FileStore:
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Return a connection of its own to the same file, for one thread; it reads archived rows with the others."""
         cursor = self._connection.cursor()
-        if path := self._search_path or ("whole,main" if self.archive.files else ""):
+        if path := self._search_path or (f"{SCHEMA},main" if self.archive.is_begun else ""):
             cursor.execute("SET search_path = '" + path.replace("'", "''") + "'").fetchall()
         return cursor
 
@@ -316,7 +332,10 @@ class FileStore:
     def health(self) -> StoreHealth:
         """Say how the store stands."""
         files = self.archive.files
-        size = sum(file.stat().st_size for file in (Path(self.path), Path(self.path + ".wal")) if file.is_file())
+        size = 0
+        for file in (self.path, self.path + ".wal"):
+            with suppress(FileNotFoundError):  # a checkpoint takes the log away
+                size += Path(file).stat().st_size
         return StoreHealth(size, len(files), sum(file.rows_count for file in files), self.rollups.stale_count)
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -34,6 +35,7 @@ from collector.spool_records import (
 log = logging.getLogger(__name__)
 
 SEGMENT_NAME = "segment-{:012d}.spool"
+SEGMENT = re.compile(r"segment-([0-9]{12,})\.spool")
 GROUP_BYTES = 32 * 2**20
 BUSY_SECONDS, BUSY_SLEEP_SECONDS = 0.001, 0.0005
 """While records come within the first, the writer sleeps for the second rather than be woken for each: to wake a thread
@@ -361,10 +363,16 @@ class Spool:
         self._close_segment()
 
     def _segments(self) -> dict[int, Path]:
-        return {int(path.stem.split("-")[1]): path for path in sorted(self.folder.glob("segment-*.spool"))}
+        return segments_in(self.folder)
 
     def _path(self, number: int) -> Path:
         return self.folder / SEGMENT_NAME.format(number)
+
+
+def segments_in(folder: Path) -> dict[int, Path]:
+    """Return the segments of a spool by number, in order; files with other names are none."""
+    found = ((SEGMENT.fullmatch(path.name), path) for path in sorted(folder.glob("segment-*.spool")))
+    return {int(name[1]): path for name, path in found if name}
 
 
 def write_all(file: int, content: bytes) -> None:

@@ -24,33 +24,7 @@ from collector.duckdb_files import parsed
 from collector.errors import PermanentError, RetryableError
 from collector.rollups import narrow
 from collector.small_answers import SMALL_BYTES, SMALL_ROWS, SmallForm, small_form, tree_of
-
-TABLE_FUNCTIONS = frozenset(
-    {
-        "duckdb_columns",
-        "duckdb_constraints",
-        "duckdb_tables",
-        "duckdb_views",
-        "generate_series",
-        "generate_subscripts",
-        "json_each",
-        "json_tree",
-        "pragma_table_info",
-        "range",
-        "repeat",
-        "repeat_row",
-        "unnest",
-    }
-)
-"""Table functions that only compute, or tell about the tables."""
-
-SYSTEM_PREFIXES = ("duckdb_", "pg_", "pragma_", "sqlite_")
-"""Views of the system: table functions under another name (pg_settings tells the settings)."""
-
-REFUSED_FUNCTIONS = frozenset(
-    {"current_setting", "getenv", "getvariable", "nextval", "query", "query_table", "setval", "write_log"}
-)
-"""Scalar functions that tell about the process or act on it."""
+from collector.statement_checks import TABLE_FUNCTIONS, check_statement
 
 ROLLUPS = re.compile(r"\brequest_(hours|sketches|arrivals)\b", re.IGNORECASE)
 """Views that are to be told what is stale: collector/rollups.py."""
@@ -65,6 +39,8 @@ OUT_OF_MEMORY = "Out of Memory Error"
 """So begins the message of one that was out of memory by then."""
 ROWS_AT_ONCE = 1_024
 """Fetched of an answer between two looks at its limits: long texts are no answer too large before they are there."""
+UNHELD_TYPES = frozenset({"TIME WITH TIME ZONE", "UHUGEINT"})
+"""Types whose values are others once they are Arrow's."""
 REMEMBERED_LENGTH, REMEMBERED_IN_ALL = 8_192, 262_144
 """Statements of at most so many characters are remembered as let in, and so many characters of them: one that is parsed
 takes hundreds of times the memory of its text."""
@@ -75,8 +51,6 @@ class Checked:
     """A statement that was let in."""
 
     statement: duckdb.Statement
-    tree: Any
-    """As `json_serialize_sql` gives it; None in those that are remembered."""
     asks_rollups: bool
     """The views of rollups are to be told what is stale."""
     small: SmallForm | None = None
@@ -140,7 +114,8 @@ class SqlDoor:
         """Stop every running query, and let in no more."""
         self._closed = True
         for cursor in list(self._running):
-            cursor.interrupt()
+            with suppress(duckdb.Error):  # it has just ended by itself
+                cursor.interrupt()
         if self._deadlines is not None:
             self._deadlines.close()
 
@@ -190,14 +165,14 @@ class SqlDoor:
         """Let a statement in, cut to the rows of a team; remember it where there is none."""
         if team is None and (known := self._checked.get(sql)) is not None:
             return known
-        checked = check_statement(cursor, sql, TABLE_FUNCTIONS if team is None else team_view.TABLE_FUNCTIONS)
+        statement, tree = check_statement(cursor, sql, TABLE_FUNCTIONS if team is None else team_view.TABLE_FUNCTIONS)
         if team is not None:
-            cut = team_view.narrowed(cursor, team, checked.tree)
-            return Checked(cursor.extract_statements(cut)[0], checked.tree, asks_rollups(cut))
+            cut = team_view.narrowed(cursor, team, tree)
+            return Checked(cursor.extract_statements(cut)[0], asks_rollups(cut))
+        checked = Checked(statement, asks_rollups(sql))
         if len(sql) <= REMEMBERED_LENGTH:
             if sum(map(len, self._checked)) + len(sql) > REMEMBERED_IN_ALL:
                 self._checked.clear()
-            checked.tree = None
             self._checked[sql] = checked
         return checked
 
@@ -255,6 +230,9 @@ class SqlDoor:
         self, answer: duckdb.DuckDBPyRelation | duckdb.DuckDBPyConnection, first: Sequence[pa.RecordBatch] = ()
     ) -> pa.Table:
         """Fetch what is left of an answer, behind what has been fetched of it."""
+        described = answer.description or ()
+        if unheld := UNHELD_TYPES.intersection(str(column[1]) for column in described):
+            raise PermanentError(f"{', '.join(unheld)} is no type of Arrow's: cast it, x::VARCHAR")
         reader = answer.to_arrow_reader(ROWS_AT_ONCE)
         return pa.Table.from_batches(self._within_limits(chain(first, reader)), reader.schema)
 
@@ -278,6 +256,8 @@ class SqlDoor:
             )
         if isinstance(error, duckdb.OutOfMemoryException | MemoryError) or str(error).startswith(OUT_OF_MEMORY):
             return RetryableError(f"the query needs more memory than the collector gives: {error}")
+        if isinstance(error, RecursionError):
+            return PermanentError("the statement is nested too deep; write it flatter, or with WITH")
         return PermanentError(str(error))
 
     @contextmanager
@@ -296,52 +276,6 @@ class SqlDoor:
             yield late
 
 
-def check_statement(cursor: duckdb.DuckDBPyConnection, sql: str, allowed: frozenset[str] = TABLE_FUNCTIONS) -> Checked:
-    """Let in one statement that only reads, with no table function but those allowed.
-
-    Raises:
-        duckdb.Error: it does not parse.
-        TypeError: it is no text.
-        PermanentError: it is not one SELECT, or calls a function that does more than read.
-    """
-    statements = cursor.extract_statements(sql)
-    if len(statements) != 1:
-        raise PermanentError(f"give one SELECT: {len(statements) or 'no'} statements came")
-    if statements[0].type != duckdb.StatementType.SELECT:
-        raise PermanentError(f"only SELECT is answered here, not {statements[0].type.name}: this door is read-only")
-    tree = tree_of(cursor, statements[0].query)
-    if tree.get("error"):
-        raise PermanentError(f"only a plain SELECT is answered here: {tree.get('error_message', 'it reads no table')}")
-    for function, is_table_function in functions_of(tree):
-        if function in REFUSED_FUNCTIONS or (is_table_function and function not in allowed):
-            raise PermanentError(f"function {function}() is not to be had here: this door only reads the tables")
-    return Checked(statements[0], tree, asks_rollups(sql))
-
-
 def asks_rollups(sql: str) -> bool:
     """Say whether a statement reads the views of rollups, and not what compares them with the requests."""
     return ROLLUPS.search(sql) is not None and COMPUTED.search(sql) is None
-
-
-def functions_of(tree: Any) -> Iterator[tuple[str, bool]]:
-    """Yield every function that a parsed statement names, and whether it stands as a table (so do system views).
-
-    Raises:
-        PermanentError: it shows what may be a setting.
-    """
-    pending = [(tree, False)]
-    while pending:
-        node, as_table = pending.pop()
-        if isinstance(node, list):
-            pending.extend((item, as_table) for item in node)
-        elif isinstance(node, dict):
-            if node.get("type") == "BASE_TABLE" and (name := str(node["table_name"]).lower()).startswith(
-                SYSTEM_PREFIXES
-            ):
-                yield name, True
-            if node.get("show_type") == "SHOW":
-                raise PermanentError("SHOW TABLES is answered here, and DESCRIBE of a table; SHOW may name a setting")
-            if "function_name" in node:
-                yield str(node["function_name"]).lower(), as_table
-            for key, value in node.items():
-                pending.append((value, key == "function" and node.get("type") == "TABLE_FUNCTION"))

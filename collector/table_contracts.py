@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -32,6 +33,11 @@ BOOKKEEPING = frozenset(
 """Tables that only the collector itself writes."""
 ARRIVAL = ("received_at", "known_from")
 """Columns that hold when a row came; a table has at most one of them."""
+
+FIRST_US, LAST_US = (
+    (day - datetime(1970, 1, 1)) // timedelta(microseconds=1) for day in (datetime(1900, 1, 1), datetime(9999, 12, 31))
+)
+"""Between them is every time that a row can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +149,7 @@ def conform(table: str, rows: pa.Table) -> pa.Table:
             column = cast_column(table, field, rows.column(field.name))
             if field.name in contract.required and column.null_count:
                 raise PermanentError(f"{table}.{field.name} is null in {column.null_count} rows; it may not be")
+            check_times(table, field, column)
             columns.append(column)
             fields.append(pa.field(field.name, field.type))
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
@@ -160,6 +167,22 @@ def cast_column(table: str, field: pa.Field, column: pa.ChunkedArray) -> pa.Chun
         return column.cast(field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise PermanentError(f"{table}.{field.name} takes {field.type}, not {column.type}: {error}") from error
+
+
+def check_times(table: str, field: pa.Field, column: pa.ChunkedArray) -> None:
+    """Refuse times that no calendar of ours has: infinite ones among them.
+
+    Raises:
+        PermanentError: one is before 1900 or after the first moment of 9999-12-31.
+    """
+    if not pa.types.is_timestamp(field.type):
+        return
+    for found in pc.min_max(column.cast(pa.int64())).values():
+        if found.is_valid and not FIRST_US <= found.as_py() <= LAST_US:
+            raise PermanentError(
+                f"{table}.{field.name} is {found.as_py()} µs since 1970 in a row: times are from 1900 to 9999; "
+                "leave it null where there is none"
+            )
 
 
 def map_column(field: pa.Field, column: pa.ChunkedArray) -> pa.ChunkedArray:

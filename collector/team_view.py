@@ -42,7 +42,7 @@ def narrowed(cursor: duckdb.DuckDBPyConnection, team: str, tree: Any) -> str:
     made = {
         str(entry["key"]).lower() for node in nodes_of(tree) for entry in (node.get("cte_map") or {}).get("map", ())
     }
-    if taken := made & schema_of.keys():
+    if taken := made & (schema_of.keys() | hidden):
         raise PermanentError(f"{', '.join(sorted(taken))} is a table's name: give that part of WITH another")
     for node in nodes_of(tree):
         if not (name := str(node.get("table_name") or "").lower()):

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from collector.clocks import ReceiptClock, doubt, steady_seconds
 from collector.config import CollectorConfig
@@ -83,9 +84,18 @@ class Upkeep:
         self.metrics.set("fleetmeter_stale_hours", health.stale_hours_count)
 
     def _let_days_go(self, now: datetime) -> None:
-        self.store.compact(now, self.config.archive_after_days)
+        """Archive and expire; what fails keeps nothing else from being done."""
+        steps: list[Callable[[], object]] = [partial(self.store.compact, now, self.config.archive_after_days)]
         for table, days in self.config.retention_days.items():
-            self.store.expire(table, now.date() - timedelta(days=days))
+            steps.append(partial(self.store.expire, table, now.date() - timedelta(days=days)))
+        failed: list[CollectorError] = []
+        for step in steps:
+            try:
+                step()
+            except CollectorError as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
 
     def _in_doubt(self) -> bool:
         """Tell whether the clock is doubted, and say so where that has changed."""

@@ -15,6 +15,7 @@ from collector.archive_places import FolderPlace
 from collector.backups import DATABASE
 from collector.errors import PermanentError
 from collector.file_store import FileStore
+from collector.spool import segments_in
 from collector.spool_records import MAGIC, Position, first_record_start, walk_segment
 from collector.table_contracts import BOOKKEEPING, TableContract, table_contracts
 
@@ -160,7 +161,10 @@ def check_rollups(store: FileStore) -> Iterator[Finding]:
 
 def check_spool(folder: Path, progress: Position) -> Iterator[Finding]:
     """Check every record of the spool, and that what the tables have not taken yet is there."""
-    segments = {int(path.stem.split("-")[1]): path for path in sorted(folder.glob("segment-*.spool"))}
+    segments = segments_in(folder)
+    for path in sorted(folder.glob("segment-*.spool")):
+        if path not in segments.values():
+            yield Finding(path.name, "has the name of no segment", "move it away: nothing reads it")
     for number, path in segments.items():
         content = path.read_bytes()
         end = 0

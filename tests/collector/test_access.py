@@ -60,7 +60,7 @@ def guarded(tmp_path_factory):
 def send(collector, token, body=None):
     headers = {**PROTOBUF, **({"Authorization": f"Bearer {token}"} if token else {})}
     content = body if body is not None else traces_body(span_message(1))
-    return httpx.post(collector.otlp_http + "/v1/traces", content=content, headers=headers)
+    return httpx.post(collector.otlp_http + "/v1/traces", content=content, headers=headers, timeout=60)
 
 
 def client(collector, token):
@@ -76,7 +76,7 @@ def test_each_door_asks_for_its_right(guarded):
     assert [send(guarded, token).status_code for token in (None, "wrong", "reader", "writer")] == [401, 401, 403, 200]
     for path in ("/api/v1/write", "/api/v1/tables/events", "/api/v1/scrapes?target=t"):
         answers = [
-            httpx.post(guarded.api + path, headers={"Authorization": f"Bearer {token}"}).status_code
+            httpx.post(guarded.api + path, headers={"Authorization": f"Bearer {token}"}, timeout=60).status_code
             for token in ("wrong", "reader")
         ]
         assert answers == [401, 403], path
@@ -112,7 +112,7 @@ def test_grpc_tells_unknown_from_forbidden(guarded):
 def test_the_doors_for_probes_are_open(guarded):
     guarded.wait_ready()
     for path in ("/readyz", "/healthz", "/metrics", "/openapi.json"):
-        assert httpx.get(guarded.api + path).status_code == 200
+        assert httpx.get(guarded.api + path, timeout=60).status_code == 200
 
 
 def test_a_team_sees_its_rows_alone(guarded):
@@ -228,3 +228,15 @@ def test_a_team_s_rows_are_its_own_in_the_archive_too(tmp_path):
         for hidden in ("whole.requests", "main.requests", "archive_files"):
             with pytest.raises(PermanentError, match="alone"):
                 door.query(f"SELECT * FROM {hidden}", team="search")
+        files = f"{tmp_path}/archive/requests/*/*.parquet"
+        for sql in (
+            f"SELECT team FROM '{files}'",
+            f'FROM "{files.removesuffix(".parquet")}".parquet',
+            f"SELECT (SELECT max(team) FROM '{files}')",
+            f"WITH \"{files}\" AS (SELECT 1) SELECT * FROM '{files}', (WITH x AS (FROM '{files}') FROM x)",
+            "SELECT json_serialize_plan('SELECT max(team) FROM main.requests', optimize := true)",
+            "SELECT stats(team) FROM requests",
+        ):
+            for team in ("search", None):
+                with pytest.raises(PermanentError, match=r"no file is read here|is not to be had"):
+                    door.query(sql, team=team)

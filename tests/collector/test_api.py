@@ -25,7 +25,7 @@ def events(*ids):
 
 
 def sql(collector, body, **headers):
-    return httpx.post(collector.api + "/api/v1/sql", json=body, headers=headers)
+    return httpx.post(collector.api + "/api/v1/sql", json=body, headers=headers, timeout=60)
 
 
 def test_rows_land_and_are_counted_once(client):
@@ -82,9 +82,8 @@ def test_json_comes_where_arrow_is_not_asked_for(collector):
 
 
 def test_times_that_python_does_not_have_are_text(collector):
-    answer = sql(collector, {"sql": "SELECT 'infinity'::TIMESTAMP AS a, '290000-01-01 (BC)'::DATE AS b, 1 AS c"})
-    (row,) = answer.json()["rows"]
-    assert [type(value) for value in row] == [str, str, int]
+    answer = sql(collector, {"sql": "SELECT 'infinity'::TIMESTAMP AS a, '9000-01-01 (BC)'::DATE AS b, 1 AS c"})
+    assert answer.json()["rows"] == [["infinity", "-8999-01-01", 1]]
     nested = sql(collector, {"sql": "SELECT ['infinity'::TIMESTAMP] AS a"})
     assert (nested.status_code, "as JSON" in nested.json()["error"]) == (400, True)
 
@@ -98,7 +97,7 @@ def nested(levels):
 
 
 def test_json_that_is_nested_without_end_is_refused(collector):
-    answer = httpx.post(collector.api + "/api/v1/sql", content=b"[" * 100_000)
+    answer = httpx.post(collector.api + "/api/v1/sql", content=b"[" * 100_000, timeout=60)
     assert answer.status_code == 400
 
 
@@ -140,7 +139,9 @@ def test_rows_that_fit_no_table_are_a_400_that_says_why(collector, table, conten
         with pa.ipc.new_stream(sink, content.schema) as writer:
             writer.write_table(content)
         content = sink.getvalue().to_pybytes()
-    answer = httpx.post(f"{collector.api}/api/v1/tables/{table}", content=content, headers={"Content-Type": ARROW})
+    answer = httpx.post(
+        f"{collector.api}/api/v1/tables/{table}", content=content, headers={"Content-Type": ARROW}, timeout=60
+    )
     assert answer.status_code == status
     assert says in answer.json()["error"]
 
@@ -157,6 +158,7 @@ def test_a_recorded_metrics_text_is_replayed_at_its_time(collector, client):
             },
             content=gzip.compress(text.encode()),
             headers={"Content-Encoding": "gzip"},
+            timeout=60,
         )
         assert answer.json() == {"accepted": 2, "rejected": 0}
     collector.wait_until("SELECT count(*) FROM metric_series WHERE replica = 'rec-0'", 2)
@@ -176,17 +178,21 @@ def test_a_recorded_metrics_text_is_replayed_at_its_time(collector, client):
         ({"target": "t"}, b"<html>", "no Prometheus sample"),
         ({"target": "t"}, b"\xff\xfe", "UTF-8"),
         ({"target": "t", "observed_at": "soon"}, b"a 1", "observed_at"),
+        ({"target": "t", "observed_at": "0001-01-01T00:00:00+14:00"}, b"a 1", "before 2000"),
+        ({"target": "t", "observed_at": "1990-01-01"}, b"a 1", "before 2000"),
+        ({"target": "t", "observed_at": "9999-12-31T23:59:59"}, b"a 1", "more than a day ahead"),
+        ({"target": "t", "observed_at": "1e300"}, b"a 1", "neither"),
         ({}, b"a 1", "target"),
     ],
 )
 def test_a_text_that_is_no_scrape_is_a_400_that_says_why(collector, params, content, says):
-    answer = httpx.post(collector.api + "/api/v1/scrapes", params=params, content=content)
+    answer = httpx.post(collector.api + "/api/v1/scrapes", params=params, content=content, timeout=60)
     assert answer.status_code == 400
     assert says in answer.json()["error"]
 
 
 def test_it_tells_about_itself_in_one_closed_list(collector):
-    text = httpx.get(collector.api + "/metrics").text
+    text = httpx.get(collector.api + "/metrics", timeout=60).text
     names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE fleetmeter_")}
     told = {name.removesuffix("_total").removesuffix("_created") for name in names}
     assert told == {metric.name for metric in SELF_METRICS}
@@ -205,9 +211,9 @@ def test_rows_and_scrapes_are_counted_as_received_refused_and_landed(collector, 
     before = counted()
     client.land("events", events("counted"))
     scrapes = collector.api + "/api/v1/scrapes?target=t"
-    assert httpx.post(scrapes, content=b"counted 1\n").status_code == 200
-    assert httpx.post(scrapes, content=b"<html>").status_code == 400
-    assert httpx.post(collector.api + "/api/v1/tables/events", content=b"garbage").status_code == 400
+    assert httpx.post(scrapes, content=b"counted 1\n", timeout=60).status_code == 200
+    assert httpx.post(scrapes, content=b"<html>", timeout=60).status_code == 400
+    assert httpx.post(collector.api + "/api/v1/tables/events", content=b"garbage", timeout=60).status_code == 400
     collector.wait_until("SELECT count(*) FROM metric_series WHERE name = 'counted'", 1)
     after = [now - then for now, then in zip(counted(), before, strict=True)]
     assert after[:4] == [2, 2, 1, 1]
@@ -217,14 +223,14 @@ def test_rows_and_scrapes_are_counted_as_received_refused_and_landed(collector, 
 
 
 def test_it_is_healthy_ready_and_described(collector):
-    assert httpx.get(collector.api + "/healthz").json() == {"healthy": True}
-    assert httpx.get(collector.api + "/readyz").json() == {"ready": True, "reason": None}
-    paths = set(httpx.get(collector.api + "/openapi.json").json()["paths"])
+    assert httpx.get(collector.api + "/healthz", timeout=60).json() == {"healthy": True}
+    assert httpx.get(collector.api + "/readyz", timeout=60).json() == {"ready": True, "reason": None}
+    paths = set(httpx.get(collector.api + "/openapi.json", timeout=60).json()["paths"])
     assert {"/v1/traces", "/api/v1/sql", "/api/v1/tables/{table}", "/api/v1/scrapes", "/metrics"} <= paths
 
 
 def test_an_unknown_route_is_a_404_in_json(collector):
-    answer = httpx.get(collector.api + "/nonsense")
+    answer = httpx.get(collector.api + "/nonsense", timeout=60)
     assert (answer.status_code, "openapi" in answer.json()["error"]) == (404, True)
 
 

@@ -78,6 +78,23 @@ def test_queries_do_not_see_where_rows_are(open_store):
     assert value(store, "SELECT count(*) FROM requests WHERE started_at < $t", t=START + timedelta(days=1)) == PER_DAY
 
 
+def test_a_reader_that_comes_before_the_first_day_leaves_sees_its_rows(open_store):
+    store, readers = filled(open_store), []
+    store.archive.at_step = lambda step: readers.append((step, store.cursor()))
+    store.compact(NOW, archive_after_days=0)
+    for step, cursor in readers:
+        assert cursor.execute("SELECT count(*) FROM requests").fetchall() == [(DAYS * PER_DAY,)], step
+        cursor.close()
+    assert {step for step, _ in readers} >= {"announced", "written", "published"}
+    readers.clear()
+    store.expire("requests", NOW.date())
+    store.expire("metric_points", NOW.date())
+    for step, cursor in readers:
+        assert cursor.execute("SELECT count(*) FROM requests").fetchall() == [(0,)], step
+        cursor.close()
+    assert value(store, "SELECT count(*) FROM requests") == 0
+
+
 def test_a_moved_folder_still_has_its_archive(tmp_path, open_store):
     store = filled(open_store)
     before = everything(store)

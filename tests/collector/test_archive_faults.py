@@ -2,12 +2,18 @@
 
 import os
 import time
+from contextlib import nullcontext
+from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
-from collector.errors import RetryableError
+from collector.errors import PermanentError, RetryableError
 from collector.file_store import FileStore
+from collector.verification import check_files
 from tests.collector.test_archive import DAYS, NOW, PER_DAY, points, requests
+
+HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
@@ -53,6 +59,56 @@ def test_rows_of_a_day_whose_file_cannot_be_read_wait_until_it_is_mended(archive
             store.land({table: rows})
     rewrite(file, whole, days=2)
     assert store.land({table: rows}) == {table: 0}
+
+
+def truncate(file):
+    file.write_bytes(file.read_bytes()[:100])
+
+
+def spoil_footer(file):
+    content = file.read_bytes()
+    begins = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    file.write_bytes(content[:begins] + b"\xff" * 200 + content[begins + 200 :])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "number"), [(truncate, 1), (spoil_footer, 0), (Path.unlink, 1)], ids=["cut", "spoilt", "gone"]
+)
+def test_a_moved_folder_with_a_file_that_cannot_be_read_loses_that_day_alone(archived, spoil, number, tmp_path):
+    store, files = archived
+    store.close()
+    (moved := tmp_path / "elsewhere").mkdir()
+    for name in ("f.duckdb", "archive"):
+        (tmp_path / name).rename(moved / name)
+    spoilt = moved / files[number].relative_to(tmp_path)
+    spoil(spoilt)
+    day = datetime.fromisoformat(spoilt.parent.name.removeprefix("day="))
+    for read_only in (True, False):
+        store = FileStore(moved / "f.duckdb", read_only=read_only, threads=1)
+        for sql in (
+            "SELECT count(*) AS n FROM requests",
+            "SELECT max(team) AS n FROM requests",
+            "SELECT count(*) AS n FROM requests WHERE team = 'nobody'",
+            f"SELECT trace_id FROM requests WHERE started_at BETWEEN '{day + HOUR}' AND '{day + 2 * HOUR}'",
+        ):
+            with pytest.raises(PermanentError, match=r"archived file requests/day=.* can't be read: restore it"):
+                store.query(sql)
+        later = "SELECT count(*) AS n FROM requests WHERE started_at >= $at"
+        (found,) = store.query(later, {"at": day + 24 * HOUR}).to_pylist()
+        assert found["n"] == PER_DAY * (DAYS - 1 - number)
+        assert store.query("SELECT count(*) AS n FROM metric_points").to_pylist()[0]["n"] > 0
+        if read_only:
+            assert spoilt.name in {Path(finding.subject).name for finding in check_files(store, deep=True)}
+        else:
+            with (
+                pytest.raises(RetryableError, match=r"is missing: restore it") if not spoilt.exists() else nullcontext()
+            ):
+                store.back_up(tmp_path / f"backup-{spoilt.exists()}")
+            store.land({"requests": requests([DAYS + 1], part="b"), "metric_points": points([DAYS + 1])})
+            assert store.compact(NOW + timedelta(days=2), archive_after_days=0) > 0
+            assert store.expire("requests", (day + timedelta(days=1)).date()) == (number + 1) * PER_DAY
+            assert store.query("SELECT count(*) AS n FROM requests").to_pylist()[0]["n"] == PER_DAY * (DAYS - number)
+        store.close()
 
 
 def test_a_restart_reads_nothing_of_the_archive(archived, tmp_path):

@@ -1,7 +1,9 @@
 """Backups of a running collector are consistent, and what they restore has every row once."""
 
 import contextlib
+import hashlib
 import itertools
+import json
 import shutil
 import subprocess
 import sys
@@ -140,9 +142,47 @@ def test_a_spoiled_backup_is_not_restored(folder, tmp_path, cli):
 def test_nothing_that_is_there_is_overwritten(folder, tmp_path, cli):
     cli("store", "backup", "--data-dir", folder, "--to", tmp_path / "copy")
     ran = cli("store", "restore", tmp_path / "copy", "--data-dir", folder)
-    assert ran.code == 2 and "has a database already" in ran.err
+    assert ran.code == 2 and "has fleetmeter.duckdb, archive already" in ran.err
     ran = cli("store", "backup", "--data-dir", folder, "--to", tmp_path / "copy")
     assert ran.code == 2 and "is there already" in ran.err
+    database = folder / backups.DATABASE
+    database.rename(tmp_path / "moved.duckdb")
+    for name in (f"{backups.DATABASE}.wal", "spool/segment-000000000001.spool"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"left by a process that was killed")
+    ran = cli("store", "restore", tmp_path / "copy", "--data-dir", folder)
+    assert ran.code == 2 and "has fleetmeter.duckdb.wal, archive, spool already" in ran.err
+    assert not database.exists()
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        "[]",
+        "5",
+        '{"files": []}',
+        '{"files": null}',
+        '{"files": {}}',
+        '{"files": {"../out": {"sha256": "0", "size_bytes": 1}}}',
+    ],
+)
+def test_a_list_that_is_none_or_leads_out_of_the_folder_restores_nothing(folder, tmp_path, cli, files):
+    cli("store", "backup", "--data-dir", folder, "--to", tmp_path / "copy")
+    (tmp_path / "out").write_text("x")
+    if ".." in files:
+        listed = json.loads((tmp_path / "copy" / backups.LIST).read_text())
+        listed["files"]["../out"] = {"sha256": hashlib.sha256(b"x").hexdigest(), "size_bytes": 1}
+        files = json.dumps(listed)
+    (tmp_path / "copy" / backups.LIST).write_text(files)
+    ran = cli("store", "restore", tmp_path / "copy", "--data-dir", tmp_path / "sub/again")
+    assert ran.code == 2 and "Traceback" not in ran.err
+    assert not (tmp_path / "sub").exists()
+
+
+def test_a_backup_that_can_not_be_made_says_so(folder, tmp_path, cli):
+    (tmp_path / "file").write_text("x")
+    ran = cli("store", "backup", "--data-dir", folder, "--to", tmp_path / "file" / "copy")
+    assert ran.code == 3 and "can't be made" in ran.err
 
 
 RESTORE_KILLED = """

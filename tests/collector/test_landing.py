@@ -24,6 +24,7 @@ from collector.landing_writes import BatchWriter
 from collector.self_metrics import SelfMetrics
 from collector.spool import Spool
 from collector.spool_records import Position, Record
+from collector.sql_route import arrow_stream
 from collector.testing import span_message, traces_body
 from collector.trace_decoding import TraceDecoder
 
@@ -89,7 +90,7 @@ def test_rows_land_whether_or_not_memory_held_them(tmp_path, memory_bytes):
     with landing_in(tmp_path, memory_bytes=memory_bytes) as (spool, landing, store):
         for number in (1, 2, 3):
             record = traces(number)
-            end = spool.append(record, Handed(decode_record_body(record, 10**6))).result(10)
+            end = spool.append(record, Handed(decode_record_body(record, 10**6))).result(60)
         run(spool, landing)
         assert store.query("SELECT count(*) AS n FROM spans").to_pylist() == [{"n": 3}]
         assert store.progress() == end
@@ -100,7 +101,7 @@ def test_who_waits_is_told_the_new_rows_of_his_own_record(tmp_path):
         waiting = []
         for number in (1, 1, 2):
             record, landed = traces(number), Future()
-            spool.append(record, Handed(decode_record_body(record, 10**6), landed)).result(10)
+            spool.append(record, Handed(decode_record_body(record, 10**6), landed)).result(60)
             waiting.append(landed)
         run(spool, landing)
         assert [landed.result(0) for landed in waiting] == [1, 0, 1]
@@ -112,9 +113,9 @@ def test_a_record_that_the_database_refuses_is_a_dead_letter_and_the_rest_lands(
         connection.execute("ALTER TABLE spans DROP COLUMN scope")
     with landing_in(tmp_path) as (spool, landing, store):
         refused = Future()
-        spool.append(SCRAPE).result(10)
-        spool.append(traces(1), Handed(None, refused)).result(10)
-        end = spool.append(SCRAPE).result(10)
+        spool.append(SCRAPE).result(60)
+        spool.append(traces(1), Handed(None, refused)).result(60)
+        end = spool.append(SCRAPE).result(60)
         run(spool, landing)
         assert store.query("SELECT count(*) AS n FROM metric_points").to_pylist() == [{"n": 1}]
         assert store.progress() == end
@@ -122,6 +123,29 @@ def test_a_record_that_the_database_refuses_is_a_dead_letter_and_the_rest_lands(
         refused.result(0)
     (file,) = (tmp_path / "dead_letters").glob("*.jsonl")
     assert "refused by the database" in json.loads(file.read_text())["reason"]
+
+
+@pytest.mark.parametrize("started_us", [-(2**63) + 1, 253402300800000000, 2**63 - 1, -62135596800000001])
+def test_a_row_of_a_time_that_no_calendar_has_is_a_dead_letter_wherever_it_came_in(tmp_path, started_us, monkeypatch):
+    row = pa.table({
+        "trace_id": ["1" * 32], "span_id": ["1" * 16], "started_at": pa.array([started_us], pa.timestamp("us")),
+        "outcome": ["ok"], "source": ["test"], "estimated": [False],
+    })  # fmt: skip
+    with landing_in(tmp_path) as (spool, landing, store):
+        with pytest.raises(PermanentError, match="times are from 1900 to 9999"):
+            store.land({"requests": row})
+        monkeypatch.setattr("collector.table_contracts.check_times", lambda *asked: None)
+        odd = Record("rows", "identity", 1, {"table": "requests"}, arrow_stream(row))
+        waiting = []
+        for record in (traces(1), odd, traces(2)):
+            landed = Future()
+            spool.append(record, Handed(decode_record_body(record, 10**6), landed)).result(60)
+            waiting.append(landed)
+        run(spool, landing)
+        assert [waiting[0].result(0), waiting[2].result(0)] == [1, 1]
+        with pytest.raises(PermanentError):
+            waiting[1].result(0)
+    assert list((tmp_path / "dead_letters").glob("*.jsonl"))
 
 
 def test_of_a_record_of_many_spans_only_those_that_the_database_refuses_are_lost(tmp_path, monkeypatch):
@@ -136,8 +160,8 @@ def test_of_a_record_of_many_spans_only_those_that_the_database_refuses_are_lost
     body = b"".join(traces_body(span_message(number, name=name)) for number, name in names.items())
     record = Record("traces", "gzip", 1_790_000_100_000_000, {}, gzip.compress(body))
     with landing_in(tmp_path) as (spool, landing, store):
-        spool.append(traces(100)).result(10)
-        end = spool.append(record).result(10)
+        spool.append(traces(100)).result(60)
+        end = spool.append(record).result(60)
         run(spool, landing)
         assert store.query("SELECT count(*) AS n FROM spans").to_pylist() == [{"n": 17}]
         assert store.progress() == end
@@ -160,7 +184,7 @@ def test_a_record_of_which_very_much_is_refused_is_given_up_in_few_steps(tmp_pat
     body = traces_body(*(span_message(number) for number in range(1, 3000)))
     record = Record("traces", "identity", 1_790_000_100_000_000, {}, body)
     with landing_in(tmp_path) as (spool, landing, store):
-        end = spool.append(record).result(10)
+        end = spool.append(record).result(60)
         run(spool, landing)
         assert store.progress() == end
     assert len(tried) < 300
@@ -175,7 +199,7 @@ def test_a_batch_is_gathered_and_made_ready_while_the_one_before_is_written(tmp_
     def slow(store, batch, progress=None):
         written.append(progress)
         if len(written) == 1:
-            assert go_on.wait(10)
+            assert go_on.wait(60)
         return land_conformed(store, batch, progress)
 
     def prepared(writer, batch):
@@ -188,10 +212,10 @@ def test_a_batch_is_gathered_and_made_ready_while_the_one_before_is_written(tmp_
     monkeypatch.setattr(BatchWriter, "prepared", prepared)
     with landing_in(tmp_path, linger_seconds=0) as (spool, landing, store):
         landing.start()
-        first = spool.append(traces(1)).result(10)
+        first = spool.append(traces(1)).result(60)
         until(lambda: written)
-        second = spool.append(traces(2)).result(10)
-        assert ready.wait(10)
+        second = spool.append(traces(2)).result(60)
+        assert ready.wait(60)
         assert store.progress() < first
         assert landing.oldest_age_seconds() > 0
         go_on.set()
@@ -215,7 +239,7 @@ def test_a_database_that_can_not_tell_its_series_for_a_moment_does_not_end_the_l
     with landing_in(tmp_path, linger_seconds=0) as (spool, landing, store):
         landing.start()
         series = SeriesUsed(np.array([7]), lambda places: ())
-        end = spool.append(SCRAPE, Handed(replace(decode_record_body(SCRAPE, 10**6), series=series))).result(10)
+        end = spool.append(SCRAPE, Handed(replace(decode_record_body(SCRAPE, 10**6), series=series))).result(60)
         until(lambda: store.progress() == end)
         spool.close()
         landing.close()
@@ -226,7 +250,7 @@ def test_a_database_that_can_not_tell_its_series_for_a_moment_does_not_end_the_l
 def test_a_database_that_fails_is_told_at_once_though_the_next_batch_can_not_be_read(tmp_path, monkeypatch):
     def failing(store, batch, progress=None):
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         raise StoreFailedError("the file is gone")
 
     begun, go_on = threading.Event(), threading.Event()
@@ -236,14 +260,14 @@ def test_a_database_that_fails_is_told_at_once_though_the_next_batch_can_not_be_
         told = []
         monkeypatch.setattr(landing, "on_failure", lambda error, tell=landing.on_failure: (tell(error), told.append(1)))
         landing.start()
-        spool.append(traces(1), Handed(None, first)).result(10)
-        assert begun.wait(10)
+        spool.append(traces(1), Handed(None, first)).result(60)
+        assert begun.wait(60)
         monkeypatch.setattr(landing, "read_again", unreadable)
-        spool.append(traces(2), Handed(None, second)).result(10)
+        spool.append(traces(2), Handed(None, second)).result(60)
         until(lambda: retries(landing) > 0)
         go_on.set()
         until(lambda: told)
-        spool.append(traces(3), Handed(None, third)).result(10)
+        spool.append(traces(3), Handed(None, third)).result(60)
         spool.close()
         landing.close()
     for landed in (first, second, third):
@@ -257,7 +281,7 @@ def test_a_fault_in_making_rows_ready_is_told_to_the_server_and_to_whoever_waits
     monkeypatch.setattr("collector.landing_writes.entries_of", faulty)
     waiting = Future()
     with landing_in(tmp_path, 0, expected_failures=1) as (spool, landing, store):
-        spool.append(traces(1), Handed(None, waiting)).result(10)
+        spool.append(traces(1), Handed(None, waiting)).result(60)
         run(spool, landing)
         assert store.progress() == Position(0, 0)
     assert isinstance(waiting.exception(0), RetryableError)
@@ -282,7 +306,7 @@ def test_memory_that_is_short_while_spans_are_told_apart_does_not_end_the_landin
     body = b"".join(traces_body(span_message(number, name="bad" if number == 2 else "good")) for number in (1, 2, 3))
     with landing_in(tmp_path, linger_seconds=0) as (spool, landing, store):
         landing.start()
-        end = spool.append(Record("traces", "identity", 1_790_000_100_000_000, {}, body)).result(10)
+        end = spool.append(Record("traces", "identity", 1_790_000_100_000_000, {}, body)).result(60)
         until(lambda: store.progress() == end)
         spool.close()
         landing.close()
@@ -293,7 +317,7 @@ def test_memory_that_is_short_while_spans_are_told_apart_does_not_end_the_landin
 def test_how_long_a_record_waits_is_told_while_the_next_can_not_be_read(tmp_path):
     with landing_in(tmp_path, 0, memory_bytes=0) as (spool, landing, _):
         read, landing.read_again = landing.read_again, unreadable
-        spool.append(traces(1), Handed(None)).result(10)
+        spool.append(traces(1), Handed(None)).result(60)
         landing.start()
         until(lambda: retries(landing) > 0)
         until(lambda: landing.oldest_age_seconds() > 0.05)
@@ -319,7 +343,7 @@ def test_a_batch_is_bounded_also_where_memory_was_short(tmp_path, monkeypatch):
     with landing_in(tmp_path, memory_bytes=0, rows_limit=3 * len(body) // BODY_BYTES_PER_ROW) as (spool, landing, _):
         record = Record("traces", "identity", 1_790_000_100_000_000, {}, body)
         for _ in range(12):
-            spool.append(record, Handed(Decoded())).result(10)
+            spool.append(record, Handed(Decoded())).result(60)
         run(spool, landing)
     assert (sum(batches), max(batches)) == (12, 3)
 
@@ -332,7 +356,7 @@ def test_a_log_that_can_not_be_written_into_the_file_takes_no_landing_back(tmp_p
     with landing_in(tmp_path, linger_seconds=0) as (spool, landing, store):
         monkeypatch.setattr(FileStore, "checkpoint", full)
         waiting = Future()
-        end = spool.append(traces(1), Handed(None, waiting)).result(10)
+        end = spool.append(traces(1), Handed(None, waiting)).result(60)
         run(spool, landing)
         assert (waiting.result(0), store.progress()) == (1, end)
         assert retries(landing) == 0
@@ -349,7 +373,7 @@ def test_rows_for_which_there_is_no_memory_now_are_landed_later(tmp_path, monkey
     monkeypatch.setattr("collector.landing_writes.entries_of", short)
     with landing_in(tmp_path, linger_seconds=0) as (spool, landing, store):
         landing.start()
-        end = spool.append(traces(1)).result(10)
+        end = spool.append(traces(1)).result(60)
         until(lambda: store.progress() == end)
         spool.close()
         landing.close()

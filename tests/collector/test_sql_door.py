@@ -12,7 +12,8 @@ import pytest
 
 from collector.errors import PermanentError, RetryableError
 from collector.file_store import FileStore
-from collector.sql_door import REFUSED_FUNCTIONS, Asker, SqlDoor
+from collector.sql_door import Asker, SqlDoor
+from collector.statement_checks import REFUSED_FUNCTIONS
 
 ANSWERED = [
     "SELECT 1",
@@ -32,6 +33,8 @@ ANSWERED = [
     "SELECT pg_typeof(1)",
     "SELECT kind, count(*) OVER (PARTITION BY kind) FROM events QUALIFY row_number() OVER () = 1",
     "-- a comment; with a semicolon\nSELECT 1;",
+    "SELECT repeat('█', 40), lpad('7', 3, '0'), range(1700000000, 1700003600, 60), unnest(range(100))",
+    "SELECT count(*) FROM main.events, range(2000000)",
 ]
 
 ATTACKS = [
@@ -74,6 +77,18 @@ ATTACKS = [
     "SELECT * FROM glob('{folder}/*')",
     "SELECT * FROM '{folder}/secret.csv'",
     "SELECT * FROM 'http://127.0.0.1:1/x.parquet'",
+    "SELECT * FROM '{folder}/archive/*/*/*.parquet'",
+    "FROM archive.parquet",
+    'FROM "{folder}/archive/requests/day=2026-01-01/x"."parquet"',
+    "SUMMARIZE '{folder}/archive/x.parquet'",
+    "SELECT 1 WHERE EXISTS (FROM '{folder}/archive/x.parquet')",
+    "WITH \"x.parquet\" AS (SELECT 1) SELECT * FROM 'x.parquet'",
+    "SELECT json_serialize_plan('SELECT current_setting(''memory_limit'')', optimize := true)",
+    "SELECT stats(title) FROM events",
+    "SELECT length(lpad('x', 2000000000, 'y'))",
+    "SELECT length(repeat('x', 1500000000::BIGINT))",
+    "SELECT len(range(100000000))",
+    "SELECT len(list_resize([1], 100000000))",
     "SELECT (SELECT content FROM read_text('{folder}/secret.csv'))",
     "SELECT * FROM query('SELECT content FROM read_text(''{folder}/secret.csv'')')",
     "SELECT * FROM query_table('events')",
@@ -182,6 +197,14 @@ def test_parameters_are_values_of_their_types(store):
     assert rows.to_pylist() == [{"n": 2, "at": datetime(2026, 1, 1), "names": ["a"]}]
 
 
+@pytest.mark.parametrize("value", ["340282366920938463463374607431768211455::UHUGEINT", "'10:00:00+02'::TIMETZ"])
+def test_a_value_that_arrow_would_change_is_refused_with_the_fix(store, value):
+    for _ in range(3):
+        with pytest.raises(PermanentError, match="cast it"):
+            store.query(f"SELECT {value} AS x")
+        assert store.query(f"SELECT ({value})::VARCHAR AS x").num_rows == 1
+
+
 def test_a_missing_parameter_is_named(store):
     with pytest.raises(PermanentError, match=r"team|parameter"):
         store.query("SELECT * FROM events WHERE title = $team")
@@ -275,7 +298,7 @@ def test_closing_stops_what_runs_and_lets_nothing_more_in(store):
 
 HARMLESS = {
     "current_connection_id", "current_query", "current_query_id", "current_transaction_id", "currval", "error",
-    "gen_random_uuid", "random", "setseed", "sleep_ms", "stats", "txid_current",
+    "gen_random_uuid", "random", "setseed", "sleep_ms", "txid_current",
     "uuid", "uuidv4", "uuidv7", "vector_type",
 }  # fmt: skip
 """Volatile, for each call gives another value or waits; `setseed` is of a connection that ends with the question."""

@@ -18,7 +18,7 @@ from polars.testing import assert_frame_equal
 
 from analytics.statements import FOLDER, ask, statement
 from collector.client import FileClient
-from collector.sql_door import check_statement
+from collector.statement_checks import check_statement
 from collector.table_contracts import table_contracts
 
 HERE = Path(__file__).parent
