@@ -91,7 +91,9 @@ def rows_of_scrape(
         return {**instance, **labels, **own} if about.honor_labels else {**instance, **own, **labels}
 
     own = {**instance, **labels}
-    own_names = (UP, DURATION) if about.ended or about.duration_seconds is not None else (UP,)
+    own_names: tuple[str, ...] = () if about.ended else (UP,)
+    if about.duration_seconds is not None:
+        own_names += (DURATION,)
     rows, gpus = MetricRows(), GpuRows()
     rejected: list[Rejected] = []
     if up:

@@ -81,7 +81,7 @@ def test_a_database_that_is_none_is_a_usage_error(data_dir):
     [
         (None, "can't be read"),
         ("tokens: [", "not a tokens file"),
-        ("tokens: []", "not a tokens file"),
+        ("tokens: 5", "not a tokens file"),
         ("tokens: [{name: a, sha256: short}]", "not a tokens file"),
         ("just text", "not a tokens file"),
     ],

@@ -118,10 +118,8 @@ def test_the_collectors_own_series_win_over_the_same_on_the_page():
         ("scrape_duration_seconds", "gauge"): 0.25,
     }
     assert points(scraped(text))[("scrape_duration_seconds", "gauge")] == 7.0
-    assert not scraped(text + "m 1\n", about=About(ended=True)).tables["metric_points"]["value"].drop_null()
-    assert [
-        row["name"] for row in scraped(text + "m 1\n", about=About(ended=True)).tables["metric_series"].to_pylist()
-    ] == ["m"]
+    ended = scraped("up 0\n", about=About(ended=True))
+    assert points(ended) == {("up", "gauge"): None}, "so the collector ends its own"
 
 
 def test_an_up_of_another_instance_stays_where_the_pages_labels_win():
