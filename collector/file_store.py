@@ -39,6 +39,8 @@ SETTLE_AFTER = timedelta(minutes=5)
 
 PASSING = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException, duckdb.InterruptException)
 """What the machine causes; anything else the rows themselves cause, and landing them again fails again."""
+OF_CONTENT = (ArithmeticError, ValueError, TypeError, pa.ArrowException)
+"""What a value may cause that Python or Arrow can't hold: whoever lands its record again meets it again."""
 
 
 def open_store(config: CollectorConfig) -> Store:
@@ -54,10 +56,6 @@ def open_store(config: CollectorConfig) -> Store:
         memory_limit_bytes=config.duckdb_memory_bytes,
         archive=config.archive_url,
     )
-
-
-OF_CONTENT = (ArithmeticError, ValueError, TypeError, pa.ArrowException)
-"""What a value may cause that Python or Arrow can't hold: whoever lands its record again meets it again."""
 
 
 class FileStore:

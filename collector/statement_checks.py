@@ -121,12 +121,14 @@ def check_length(node: dict[str, Any]) -> None:
     Raises:
         PermanentError: it does.
     """
-    name, children = str(node["function_name"]).lower(), node.get("arguments") or node.get("children") or ()
-    numbers = [number for child in children for number in constants_of(child)]
-    length = max(numbers, default=0)
-    if name in ("generate_series", "range") and len(numbers) == len(children) > 1:
-        length = abs(numbers[1] - numbers[0])
-    if length > LONGEST_VALUE and (name not in ("generate_series", "range") or len(numbers) == len(children)):
+    name, given = str(node["function_name"]).lower(), node.get("arguments") or node.get("children") or ()
+    if name in ("generate_series", "range"):
+        numbers = [number for one in given for number in constants_of(one)]
+        known = len(numbers) == len(given)
+        length = abs(numbers[1] - numbers[0]) if known and len(numbers) > 1 else sum(numbers) if known else 0
+    else:  # the value to lengthen, then the length
+        length = max((number for one in given[1:2] for number in constants_of(one)), default=0)
+    if length > LONGEST_VALUE:
         raise PermanentError(
             f"{name}() of over {LONGEST_VALUE} is not to be had as one value; as a table, FROM range(…), it is"
         )

@@ -34,6 +34,7 @@ ANSWERED = [
     "SELECT kind, count(*) OVER (PARTITION BY kind) FROM events QUALIFY row_number() OVER () = 1",
     "-- a comment; with a semicolon\nSELECT 1;",
     "SELECT repeat('█', 40), lpad('7', 3, '0'), range(1700000000, 1700003600, 60), unnest(range(100))",
+    "SELECT lpad(1700000000000::VARCHAR, 20, '0'), list_resize([1700000000000], 3), repeat('2000000', 2)",
     "SELECT count(*) FROM main.events, range(2000000)",
 ]
 
